@@ -1,0 +1,98 @@
+"""What goes to one partition in one step, and what comes back. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from eventlog.ids import EntryId
+
+
+class ProducerStamp(NamedTuple):
+    """A bulk producer's place: `positions` only grow; `token` names this very batch."""
+
+    name: str
+    token: str
+    previous: int
+    positions: list[int]
+
+
+class Batch(NamedTuple):
+    """Encoded events for one partition: written whole or not at all.
+
+    `ids`, where given, are distinct and remembered for the dedup window. `entities` pairs the index
+    of an event with the entity whose version it advances.
+    """
+
+    events: list[str]
+    ids: list[str] | None
+    entities: list[tuple[int, str]]
+    expected: tuple[str, int] | None = None
+    producer: ProducerStamp | None = None
+
+
+class Appended(NamedTuple):
+    """The batch is in the log. Indexes count from 0.
+
+    New entries are `ms-first_n`, `ms-(first_n + 1)`, … in order, leaving out the `duplicates`,
+    which map an index to the original's id, None where only the fact is known.
+    """
+
+    ms: int
+    first_n: int
+    added: int
+    duplicates: dict[int, EntryId | None]
+    versions: dict[int, int]
+
+
+class Conflict(NamedTuple):
+    """The entity is at another version; nothing was written."""
+
+    actual_version: int
+
+
+class Gap(NamedTuple):
+    """The log has the producer only up to `last_position`; nothing was written."""
+
+    last_position: int
+
+
+Outcome = Appended | Conflict | Gap
+
+
+def pack_batch(batch: Batch, dedup_window_ms: int) -> bytes:
+    """Return the batch as the one argument of `append.lua`, whose header gives the layout."""
+    entities = [item for index, entity in batch.entities for item in (index + 1, entity)]
+    return msgspec.msgpack.encode(
+        (
+            batch.events,
+            batch.ids or False,
+            dedup_window_ms,
+            entities,
+            batch.expected or False,
+            batch.producer or False,
+        )
+    )
+
+
+def unpack_outcome(reply: list[object]) -> Outcome:
+    """Return the outcome that `append.lua` replied."""
+    match reply:
+        case [b"appended", int(ms), int(first_n), int(added), list(duplicates), list(versions)]:
+            return Appended(
+                ms,
+                first_n,
+                added,
+                {i - 1: EntryId.parse(o) if o else None for i, o in _pairs(duplicates)},
+                {i - 1: version for i, version in _pairs(versions)},
+            )
+        case [b"conflict", int(actual_version)]:
+            return Conflict(actual_version)
+        case [b"gap", int(last_position)]:
+            return Gap(last_position)
+    raise TypeError(f"append.lua replied {reply!r}")
+
+
+def _pairs(flat: list[Any]) -> list[tuple[int, Any]]:
+    return list(zip(flat[::2], flat[1::2], strict=True))

@@ -1,0 +1,185 @@
+"""Events to bytes and back: JSON, readable in redis-cli and queryable as it is.
+
+Known types take msgspec's tagged-union decoder. Whatever that refuses (an unknown type, an unknown
+key, an old schema) takes a slower way that loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from operator import or_
+from typing import Any, cast
+
+import msgspec
+
+from eventlog.errors import EmptyConversation, EventTooLarge, InvalidEvent, UndecodablePayload
+from eventlog.event import Event, UnknownEvent, current_schema
+from eventlog.upcast import Upcasters, check_chains, upcast
+from eventlog.vocabulary import VOCABULARY
+
+MAX_EVENT_BYTES = 1024 * 1024
+MAX_NAME_CHARACTERS = 512
+"""Longest id, conversation or session: they become hash fields and key parts."""
+
+_EXTRA = b'"extra":'
+_ENVELOPE = frozenset(UnknownEvent.__struct_fields__)
+
+
+class Codec:
+    """Encodes and decodes the types it was given, upcasting old schemas.
+
+    Raises UpcasterGap when a type's older schemas have no chain to its current one.
+    """
+
+    def __init__(
+        self,
+        types: Iterable[type[Event]] = (),
+        *,
+        upcasters: Upcasters | None = None,
+        max_event_bytes: int = MAX_EVENT_BYTES,
+    ) -> None:
+        self.types: dict[str, type[Event]] = {
+            str(t.__struct_config__.tag): t for t in (*VOCABULARY, *types)
+        }
+        self.upcasters: Upcasters = upcasters or {}
+        self.max_event_bytes = max_event_bytes
+        self._schemas = {t: current_schema(t) for t in self.types.values()}
+        check_chains({name: self._schemas[t] for name, t in self.types.items()}, self.upcasters)
+        self._encoder = msgspec.json.Encoder()
+        union: Any = reduce(or_, self.types.values())
+        self._decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(union)
+        self._list_decoder: msgspec.json.Decoder[list[Event]] = msgspec.json.Decoder(list[union])
+
+    def encode_all(self, events: Sequence[Event]) -> list[str]:
+        """Return each event as JSON text, having checked that all read back equal.
+
+        Raises as `encode` does, for the first bad event.
+        """
+        try:
+            raws = [self._encoder.encode(event) for event in events]
+            together = b"[" + b",".join(raws) + b"]"
+            if (
+                _EXTRA not in together
+                and len(max(raws, key=len, default=b"")) <= self.max_event_bytes
+                and self._list_decoder.decode(together) == events
+            ):
+                for event in events:
+                    _check_names(event)
+                return [raw.decode() for raw in raws]
+        except (msgspec.MsgspecError, UnicodeError, TypeError, OverflowError):
+            # One of them is out of the ordinary, or bad: one by one the bad one is named.
+            return [self.encode(event).decode() for event in events]
+        return [self.encode(event).decode() for event in events]
+
+    def encode(self, event: Event) -> bytes:
+        """Return the event as JSON, having checked that it reads back equal.
+
+        Raises EmptyConversation, EventTooLarge, or InvalidEvent for a field of the wrong type, text
+        that is not Unicode, or an unregistered class.
+        """
+        _check_names(event)
+        try:
+            raw = self._encoder.encode(event) if not event.extra else _flatten(event)
+            back = self.decode(raw)
+        except UnicodeEncodeError as error:
+            raise InvalidEvent(
+                f"event {event.id!r} holds text that is not valid Unicode ({error.reason}).",
+                remedy="Decode bytes with errors='replace' before you append them.",
+            ) from None
+        except (msgspec.MsgspecError, UndecodablePayload, TypeError) as error:
+            raise InvalidEvent(
+                f"event {event.id!r} of type {event.type} is malformed: {error}."
+            ) from None
+        if back != event:
+            raise self._difference(event, back)
+        if len(raw) > self.max_event_bytes:
+            raise EventTooLarge(
+                f"event {event.id!r} takes {len(raw):,} bytes; the limit is {self.max_event_bytes:,}.",
+                remedy="Keep files in object storage and append a reference, or raise max_event_bytes.",
+            )
+        return raw
+
+    def decode(self, raw: bytes | str) -> Event:
+        """Return the event; of an unknown type or newer schema as UnknownEvent, never dropped.
+
+        Raises UndecodablePayload for bytes that are no event at all.
+        """
+        try:
+            event = self._decoder.decode(raw)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return self._decode_slowly(raw)
+        if event.schema != self._schemas[type(event)] or event.extra:
+            return self._decode_slowly(raw)
+        return event
+
+    def _decode_slowly(self, raw: bytes | str) -> Event:
+        try:
+            document = msgspec.json.decode(raw)
+            if not isinstance(document, dict):
+                raise TypeError("not a JSON object")
+            return self._from_document(document)
+        except (msgspec.MsgspecError, TypeError, KeyError, ValueError) as error:
+            raise UndecodablePayload(
+                f"an entry holds no event: {error}.",
+                remedy="It stays in the log; readers report it and go on.",
+            ) from None
+
+    def _from_document(self, document: dict[str, Any]) -> Event:
+        known = self.types.get(document["type"])
+        if known is None or document.get("schema", 1) > self._schemas[known]:
+            return _split(document, UnknownEvent, _ENVELOPE - {"extra"})
+        document = upcast(document, self._schemas[known], self.upcasters)
+        fields = frozenset(known.__struct_fields__) - {"extra"} | {"type"}
+        return _split(document, known, fields)
+
+    def _difference(self, event: Event, back: Event) -> InvalidEvent:
+        if type(event) is not type(back):
+            return InvalidEvent(
+                f"{type(event).__name__} ({event.type}) is not registered with this log.",
+                remedy="Pass it in `types=` when you open the log.",
+            )
+        for name in event.__struct_fields__:
+            if getattr(event, name) != getattr(back, name):
+                given = type(getattr(event, name)).__name__
+                return InvalidEvent(
+                    f"event {event.id!r}: field {name!r} ({given}) does not survive JSON.",
+                    remedy="Use text, numbers, booleans, lists and dicts with text keys.",
+                )
+        return InvalidEvent(f"event {event.id!r} does not survive JSON.")
+
+
+def _check_names(event: Event) -> None:
+    if (
+        0 < len(event.conversation) <= MAX_NAME_CHARACTERS
+        and 0 < len(event.id) <= MAX_NAME_CHARACTERS
+        and len(event.session or "") <= MAX_NAME_CHARACTERS
+        and (event.session or event.VERSIONED != "session")
+    ):
+        return
+    if not event.conversation:
+        raise EmptyConversation(
+            f"event {event.id!r} has no conversation.",
+            remedy="Give the chat's id (`telegram:12345`), or the session's where there is no chat.",
+        )
+    if not event.id:
+        raise InvalidEvent("an event's id is empty.", remedy="Leave it out to get a UUIDv7.")
+    if event.VERSIONED == "session" and not event.session:
+        raise InvalidEvent(f"{event.type} {event.id!r} names no session.")
+    longest = max(len(event.id), len(event.conversation), len(event.session or ""))
+    raise InvalidEvent(
+        f"an id, conversation or session of {longest:,} characters; "
+        f"the limit is {MAX_NAME_CHARACTERS}."
+    )
+
+
+def _split(document: dict[str, Any], target: type[Event], fields: frozenset[str]) -> Event:
+    known = {key: value for key, value in document.items() if key in fields}
+    known["extra"] = {key: value for key, value in document.items() if key not in fields}
+    return msgspec.convert(known, target)
+
+
+def _flatten(event: Event) -> bytes:
+    document = cast("dict[str, Any]", msgspec.to_builtins(event))
+    document.pop("extra")
+    return msgspec.json.encode({**event.extra, **document})

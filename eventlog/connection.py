@@ -1,0 +1,216 @@
+"""The client of a server, what the server can do, and its faults in our words."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
+
+import redis.asyncio
+from redis import exceptions as redis_errors
+from redis.asyncio.connection import BlockingConnectionPool, parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from eventlog.errors import (
+    AuthenticationFailed,
+    ConfigurationError,
+    EventLogError,
+    LogUnavailable,
+    OutOfMemory,
+    UnsafeEviction,
+    UnsupportedServer,
+)
+from eventlog.settings import Settings, mask_url
+
+MAX_CONNECTION_COUNT = 256
+"""Beyond it a command waits for a connection; blocking readers hold one each."""
+
+MINIMUM_VERSIONS = {"redis": (7, 0), "valkey": (8, 0)}
+
+_RAW_REPLIES = ("XRANGE", "XREVRANGE", "XREAD", "XREADGROUP", "XINFO STREAM")
+"""Bulk replies stay as the server's lists: redis-py's reshaping in Python is slow."""
+
+
+async def connect(settings: Settings, url: str) -> redis.asyncio.Redis:
+    """Return a client of the server at `url` that connects on its first command.
+
+    Replies are bytes; XRANGE, XREVRANGE, XREAD, XREADGROUP and XINFO STREAM reply raw lists. No
+    command is ever sent twice by itself. User, password and database in the URL win over the
+    settings'; the settings' password is for a named server, not for the embedded one. Close it
+    with `aclose()`. Raises ConfigurationError for an address that cannot be parsed.
+    """
+    try:
+        in_url: dict[str, Any] = dict(parse_url(url))
+        password = settings.password if settings.url is not None else None
+        fixed: dict[str, Any] = {
+            "protocol": 2,
+            "decode_responses": False,
+            "retry": Retry(NoBackoff(), 0),
+            "retry_on_timeout": False,
+            "retry_on_error": [],
+            "socket_connect_timeout": settings.connect_timeout_s,
+            "socket_timeout": settings.command_timeout_s,
+            "max_connections": MAX_CONNECTION_COUNT,
+            "timeout": settings.command_timeout_s,
+        }
+        pool = BlockingConnectionPool(
+            **{"db": settings.db, "password": password, **in_url, **fixed}
+        )
+        # A pool takes any option; the connection class refuses what it does not know.
+        pool.connection_class(**pool.connection_kwargs)
+    except (TypeError, ValueError, redis_errors.RedisError):
+        # The cause is not shown: its text can hold a piece of the password.
+        raise ConfigurationError(
+            f"the server address {_without_secrets(url, url)!r} cannot be used.",
+            remedy="Write it as redis://user:password@host:port/db (or rediss://, or unix:///path)"
+            " with every `/`, `@`, `:`, `?` and `#` of user and password percent-encoded.",
+        ) from None
+    client: redis.asyncio.Redis = redis.asyncio.Redis.from_pool(pool)
+    for command in _RAW_REPLIES:
+        client.response_callbacks.pop(command, None)
+    return client
+
+
+class ServerInfo(NamedTuple):
+    """What a server is and can do."""
+
+    name: str
+    """`redis` or `valkey`."""
+    version: tuple[int, ...]
+    is_appendonly: bool
+    has_waitaof: bool
+    is_cluster: bool
+    is_replica: bool
+    eviction_policy: str
+    """`unknown` where the server tells nobody."""
+    max_memory_bytes: int
+
+
+async def check_server(client: redis.asyncio.Redis) -> ServerInfo:
+    """Return what the server is, once it is known to be fit to keep a log.
+
+    Raises UnsupportedServer and UnsafeEviction; redis-py's errors pass through for `translate`.
+    """
+    info: dict[str, Any] = await client.info()
+    if "maxmemory_policy" not in info:
+        # CONFIG is often forbidden, INFO rarely: it is asked only for what INFO left out.
+        with contextlib.suppress(redis_errors.ResponseError):
+            reply = await client.config_get("maxmemory-policy")
+            info["maxmemory_policy"] = reply["maxmemory-policy"]
+    server = parse_server(info)
+    require_fit(server)
+    return server
+
+
+def parse_server(info: Mapping[str, Any]) -> ServerInfo:
+    """Return what a parsed INFO reply says of its server."""
+    name = "valkey" if "valkey_version" in info else "redis"
+    version = tuple(int(n) for n in re.findall(r"\d+", str(info[f"{name}_version"]))[:3])
+    return ServerInfo(
+        name=name,
+        version=version,
+        is_appendonly=bool(info.get("aof_enabled")),
+        has_waitaof=name == "valkey" or version >= (7, 2),
+        is_cluster=bool(info.get("cluster_enabled")),
+        is_replica=info.get("role") == "slave",
+        eviction_policy=str(info.get("maxmemory_policy", "unknown")),
+        max_memory_bytes=int(info.get("maxmemory", 0)),
+    )
+
+
+def require_fit(server: ServerInfo) -> None:
+    """Ensure that the server can keep a log. Raises UnsupportedServer or UnsafeEviction."""
+    if server.version < MINIMUM_VERSIONS[server.name]:
+        shown = ".".join(map(str, server.version))
+        raise UnsupportedServer(
+            f"the server is {server.name} {shown}.",
+            remedy="Use Redis 7.0 or newer or Valkey 8 or newer, or leave url out for the"
+            " embedded server.",
+        )
+    if server.eviction_policy not in ("noeviction", "unknown"):
+        raise UnsafeEviction(
+            f"the server's maxmemory-policy is {server.eviction_policy}: it may drop events.",
+            remedy="Run `CONFIG SET maxmemory-policy noeviction` and write it into its config file.",
+        )
+
+
+def translate(error: Exception, url: str) -> EventLogError | None:
+    """Return the error of our tree that says what a client's error means, None for a bug's.
+
+    `url` is where the client was sent; its credentials are cut out of the text. Pure.
+    """
+    place = _without_secrets(url, url)
+    error = _origin(error)
+    code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
+    reason = _without_secrets(f"{code} {error}" if code in _CODES else str(error), url)
+    reason = " ".join(reason.split()).rstrip(".") or type(error).__name__
+    if isinstance(error, _AUTHENTICATION) or code in _AUTHENTICATION_CODES:
+        remedy = (
+            "Grant the user all commands on the log's keys (ACL SETUSER … ~* &* +@all)."
+            if code == "NOPERM"
+            else "Set REDIS_PASSWORD, or the user and password in REDIS_URL."
+        )
+        return AuthenticationFailed(f"{place} refused us: {reason}.", remedy=remedy)
+    if isinstance(error, redis_errors.OutOfMemoryError) or code == "OOM":
+        return OutOfMemory(
+            f"{place} is out of memory: {reason}.",
+            remedy="Raise its maxmemory, or let the archive catch up and trim the log.",
+        )
+    if code in _UNAVAILABLE_CODES:
+        return LogUnavailable(f"{place} cannot serve: {reason}.", remedy=_UNAVAILABLE_CODES[code])
+    if isinstance(error, _UNREACHABLE):
+        return LogUnavailable(
+            f"{place} cannot be reached: {reason}.",
+            remedy="Check that the server runs and that the address, the network and TLS are right.",
+        )
+    return None
+
+
+_AUTHENTICATION = (
+    redis_errors.AuthenticationError,
+    redis_errors.AuthorizationError,
+    redis_errors.AuthenticationWrongNumberOfArgsError,
+    redis_errors.NoPermissionError,
+)
+_AUTHENTICATION_CODES = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
+_UNAVAILABLE_CODES = {
+    "LOADING": "It is reading its files: try again in a moment.",
+    "MASTERDOWN": "It is a replica that lost its primary: name the primary.",
+    "READONLY": "It is a replica: name the primary.",
+    "CLUSTERDOWN": "Bring the missing nodes of the cluster back.",
+    "TRYAGAIN": "A slot is moving between nodes: try again in a moment.",
+    "BUSY": "A script has been running for long: try again, or run SCRIPT KILL.",
+    "MISCONF": "It cannot write to its disk: make room, then try again.",
+    "NOREPLICAS": "Too few replicas follow it: bring them back, or lower min-replicas-to-write.",
+}
+_CODES = _AUTHENTICATION_CODES | _UNAVAILABLE_CODES.keys() | {"OOM"}
+_UNREACHABLE = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError)
+
+
+def _origin(error: Exception) -> Exception:
+    # While connecting, redis-py wraps the server's own error in a plain ConnectionError.
+    cause = error.__cause__
+    if type(error) is redis_errors.ConnectionError and isinstance(cause, redis_errors.RedisError):
+        return cause
+    return error
+
+
+def _without_secrets(text: str, url: str) -> str:
+    text = mask_url(text)
+    user, passwords = _credentials(url)
+    for password in passwords:
+        text = text.replace(password, "***")
+    # A user name can be part of a word, unlike a password it is no harm to leave it there.
+    return re.sub(rf"\b{re.escape(user)}\b", "***", text) if user else text
+
+
+def _credentials(url: str) -> tuple[str, list[str]]:
+    """Return the URL's user, and its passwords in every spelling, longest first."""
+    user, _, password = url.partition("://")[2].rpartition("@")[0].partition(":")
+    found = {password, *re.findall(r"[?&]\w*password=([^&\s]*)", url)}
+    plain = {decode(secret) for secret in found for decode in (unquote, unquote_plus)}
+    spelled = {encode(secret, safe="") for secret in plain for encode in (quote, quote_plus)}
+    return unquote(user), sorted((found | plain | spelled) - {""}, key=len, reverse=True)

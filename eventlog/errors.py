@@ -1,0 +1,214 @@
+"""Every error the product raises, as one tree.
+
+    EventLogError                     code
+    ├── ConfigurationError            configuration
+    │   ├── PartitionMismatch         partition_mismatch
+    │   ├── UnsupportedServer         unsupported_server
+    │   ├── UnsafeEviction            unsafe_eviction
+    │   ├── UnsupportedDurability     unsupported_durability
+    │   └── UpcasterGap               upcaster_gap
+    ├── LogUnavailable                log_unavailable
+    │   ├── AuthenticationFailed      authentication_failed
+    │   ├── OutOfMemory               out_of_memory
+    │   └── EmbeddedServerFailed      embedded_server_failed
+    ├── InvalidEvent                  invalid_event
+    │   ├── EventTooLarge             event_too_large
+    │   ├── EmptyConversation         empty_conversation
+    │   └── UndecodablePayload        undecodable_payload
+    ├── VersionConflict               version_conflict
+    ├── ProducerGap                   producer_gap
+    ├── IllegalTransition             illegal_transition
+    ├── HistoryGap                    history_gap
+    ├── Fenced                        fenced
+    ├── InvalidQuery                  invalid_query
+    │   └── InvalidCursor             invalid_cursor
+    ├── LogNotOpen                    log_not_open
+    ├── ImportFailed                  import_failed
+    └── QueryFailed                   query_failed
+
+Catch `EventLogError` to catch them all. `code` is stable and safe to switch on; the text ends with
+what to do about it. Credentials never appear in either. Expected outcomes (a duplicate, an applied
+batch) are return values, not errors. The shape follows httpx's exception tree.
+"""
+
+from __future__ import annotations
+
+
+class EventLogError(Exception):
+    """The root: `code` names the kind, `remedy` says what to do."""
+
+    code = "eventlog"
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(f"{message} {remedy}".strip())
+        self.message = message
+        self.remedy = remedy
+
+
+class ConfigurationError(EventLogError):
+    """A setting, a server or a registry that cannot work as it is."""
+
+    code = "configuration"
+
+
+class PartitionMismatch(ConfigurationError):
+    """The log was created with another partition count."""
+
+    code = "partition_mismatch"
+
+
+class UnsupportedServer(ConfigurationError):
+    """The server is too old or lacks a command the log needs."""
+
+    code = "unsupported_server"
+
+
+class UnsafeEviction(ConfigurationError):
+    """The server may evict keys under memory pressure, which loses events."""
+
+    code = "unsafe_eviction"
+
+
+class UnsupportedDurability(ConfigurationError):
+    """The server cannot give the durability that was asked for."""
+
+    code = "unsupported_durability"
+
+
+class UpcasterGap(ConfigurationError):
+    """An old schema has no chain of upcasters to the current one."""
+
+    code = "upcaster_gap"
+
+
+class LogUnavailable(EventLogError):
+    """The server did not answer; whether the last write happened is unknown but a retry is safe."""
+
+    code = "log_unavailable"
+
+
+class AuthenticationFailed(LogUnavailable):
+    """The server refused the credentials."""
+
+    code = "authentication_failed"
+
+
+class OutOfMemory(LogUnavailable):
+    """The server is at `maxmemory` and takes no more writes."""
+
+    code = "out_of_memory"
+
+
+class EmbeddedServerFailed(LogUnavailable):
+    """The private server could not be started."""
+
+    code = "embedded_server_failed"
+
+
+class InvalidEvent(EventLogError):
+    """An event that cannot be appended or read; nothing of its batch was written."""
+
+    code = "invalid_event"
+
+
+class EventTooLarge(InvalidEvent):
+    """An encoded event is over the size limit."""
+
+    code = "event_too_large"
+
+
+class EmptyConversation(InvalidEvent):
+    """An event without a conversation has no partition."""
+
+    code = "empty_conversation"
+
+
+class UndecodablePayload(InvalidEvent):
+    """Bytes that are not an event."""
+
+    code = "undecodable_payload"
+
+
+class VersionConflict(EventLogError):
+    """The entity changed since it was read: read again, decide again."""
+
+    code = "version_conflict"
+
+    def __init__(self, entity: str, expected_version: int, actual_version: int) -> None:
+        super().__init__(
+            f"{entity} is at version {actual_version}, not {expected_version}.",
+            remedy="Read it again and decide anew.",
+        )
+        self.entity = entity
+        self.expected_version = expected_version
+        self.actual_version = actual_version
+
+
+class ProducerGap(EventLogError):
+    """A producer's batch starts beyond what the log has of it; an earlier batch was lost."""
+
+    code = "producer_gap"
+
+    def __init__(self, producer: str, expected: int, actual: int) -> None:
+        super().__init__(
+            f"producer {producer!r} is at {actual} in the log, but its batch follows {expected}.",
+            remedy="Ask the log for the producer's positions and send from there.",
+        )
+        self.expected = expected
+        self.actual = actual
+
+
+class IllegalTransition(EventLogError):
+    """A session cannot go from its status to the one asked for."""
+
+    code = "illegal_transition"
+
+    def __init__(self, session: str, from_status: str, to_status: str) -> None:
+        super().__init__(
+            f"session {session!r} cannot go from {from_status} to {to_status}.",
+            remedy="Terminal sessions stay so; start a new one.",
+        )
+        self.from_status = from_status
+        self.to_status = to_status
+
+
+class HistoryGap(EventLogError):
+    """Entries that a reader needs are no longer in the log or the archive."""
+
+    code = "history_gap"
+
+
+class Fenced(EventLogError):
+    """The lease went to another owner; nothing of the batch was applied."""
+
+    code = "fenced"
+
+
+class InvalidQuery(EventLogError):
+    """A question to a read model that cannot be answered as asked."""
+
+    code = "invalid_query"
+
+
+class InvalidCursor(InvalidQuery):
+    """A page's cursor that was not given out by the same query."""
+
+    code = "invalid_cursor"
+
+
+class LogNotOpen(EventLogError):
+    """The log was used before `open` or after `close`."""
+
+    code = "log_not_open"
+
+
+class ImportFailed(EventLogError):
+    """A source could not be read, or `--strict` met a bad line."""
+
+    code = "import_failed"
+
+
+class QueryFailed(EventLogError):
+    """DuckDB refused a query."""
+
+    code = "query_failed"

@@ -1,0 +1,119 @@
+"""Reading a partition as a consumer group, in order and under a lease.
+
+The consumer's name belongs to the partition, not to the process: whoever takes the lease over finds
+the pending entries of the last owner as its own and drains them before it reads on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis.exceptions import RedisError, ResponseError
+
+from eventlog.connection import translate
+from eventlog.entry import RawEntry
+from eventlog.errors import EventLogError, HistoryGap
+from eventlog.ids import EntryId
+from eventlog.log import EventLog
+
+
+class GroupReader:
+    """One group's view of one partition. The caller holds the lease."""
+
+    def __init__(self, log: EventLog, group: str, partition: int) -> None:
+        self._log = log
+        self._group = group
+        self._partition = partition
+        self._stream = log.keys.stream(partition)
+        self._consumer = f"p{partition}"
+
+    async def ensure(self, position: EntryId) -> None:
+        """Make sure that the group exists and that everything after `position` is still there.
+
+        A group that is gone is created anew at `position`, never at the end. Raises HistoryGap when
+        the log ends before `position` (it was emptied or restored from an older backup), or when
+        entries after it were trimmed.
+        """
+        head = (await self._log.heads())[self._partition]
+        if head < position:
+            raise HistoryGap(
+                f"partition {self._partition} ends at {head}, but group {self._group!r} "
+                f"has processed up to {position}.",
+                remedy="Restore the server's data, or rebuild the read models and retire the group.",
+            )
+        following = await self._log.read_raw(self._partition, position, 1)
+        if head > position and (not following or following[0].id.n != position.n + 1):
+            upto = (following[0].id.n if following else head.n + 1) - 1
+            raise HistoryGap(
+                f"partition {self._partition}: entries {position.n + 1} to {upto} "
+                f"are gone, and group {self._group!r} has not processed them.",
+                remedy="Rebuild from the archive.",
+            )
+        try:
+            await self._log.client.execute_command(
+                "XGROUP", "CREATE", self._stream, self._group, str(position), "MKSTREAM",
+                "ENTRIESREAD", position.n,
+            )  # fmt: skip
+        except ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise self._translated(error) from None
+        except (RedisError, OSError) as error:
+            raise self._translated(error) from None
+
+    async def pending(self, after: EntryId, limit: int) -> list[RawEntry]:
+        """Return delivered but unacknowledged entries after `after`, in order."""
+        return self._entries(await self._read_group(limit, str(after)))
+
+    async def new(self, limit: int, block_ms: int | None = None) -> list[RawEntry]:
+        """Return entries never delivered to the group; wait up to `block_ms` for the first.
+
+        After a lost connection or a time-out call `pending` first: a lost reply delivered too.
+        """
+        longest_ms = int(self._log.settings.command_timeout_s * 1000 * 0.8)
+        block = () if block_ms is None else ("BLOCK", max(1, min(block_ms, longest_ms)))
+        return self._entries(await self._read_group(limit, ">", *block))
+
+    async def move(self, position: EntryId) -> None:
+        """Set the group's position, for readers that keep it elsewhere and read without a PEL."""
+        await self._call(
+            "XGROUP", "SETID", self._stream, self._group, str(position), "ENTRIESREAD", position.n
+        )
+
+    async def lag(self, position: EntryId) -> int:
+        """Return how many entries the partition has after `position`; never null."""
+        head = (await self._log.heads())[self._partition]
+        return max(0, head.n - position.n)
+
+    async def _read_group(self, limit: int, start: str, *block: str | int) -> Any:
+        reply = await self._call(
+            "XREADGROUP", "GROUP", self._group, self._consumer, "COUNT", limit, *block,
+            "STREAMS", self._stream, start,
+        )  # fmt: skip
+        return reply[0][1] if reply else []
+
+    async def _call(self, *command: Any) -> Any:
+        try:
+            return await self._log.client.execute_command(*command)
+        except (RedisError, OSError) as error:
+            raise self._translated(error) from None
+
+    def _translated(self, error: Exception) -> Exception:
+        known = translate(error, self._log.settings.url or "the embedded server")
+        if known is None and str(error).startswith("NOGROUP"):
+            return HistoryGap(
+                f"group {self._group!r} is gone from partition {self._partition}.",
+                remedy="It is created again at its checkpoint when its reader starts anew.",
+            )
+        return known or EventLogError(f"the server answered: {error}")
+
+    def _entries(self, reply: Any) -> list[RawEntry]:
+        entries = []
+        for entry_id, fields in reply:
+            if not fields:
+                raise HistoryGap(
+                    f"partition {self._partition}: entry {entry_id.decode()} was trimmed before "
+                    f"group {self._group!r} had processed it.",
+                    remedy="Rebuild from the archive.",
+                )
+            entries.append(RawEntry(EntryId.parse(entry_id), fields[1]))
+        return entries

@@ -1,0 +1,85 @@
+"""Every Redis key, spelled here and nowhere else.
+
+All keys of partition *p* carry the hash tag `{<log>:<p>}`: one slot, hence one script can change
+them together and Redis Cluster can spread partitions over nodes. Keys of the log as a whole carry
+`{<log>}`.
+"""
+
+from __future__ import annotations
+
+DEDUP_BUCKET_COUNT = 3
+"""Current, previous, and one that is expiring while it waits to become the next current."""
+
+
+class Keys:
+    """The keys of one log, by name."""
+
+    def __init__(self, log: str) -> None:
+        self.log = log
+
+    def _of(self, partition: int, name: str) -> str:
+        return f"{{{self.log}:{partition}}}:{name}"
+
+    # --- the log as a whole
+    def meta(self) -> str:
+        """Hash: format, partition count, epoch, creation time in ms."""
+        return f"{{{self.log}}}:meta"
+
+    def members(self, group: str) -> str:
+        """Sorted set: live members of a group, scored by the ms at which they expire."""
+        return f"{{{self.log}}}:members:{group}"
+
+    def rejected(self) -> str:
+        """Hash: positions of bad lines by import source, as a JSON list."""
+        return f"{{{self.log}}}:import:rejected"
+
+    # --- a partition's log
+    def stream(self, partition: int) -> str:
+        """Stream: the partition's entries, field `e`, id `ms-n`."""
+        return self._of(partition, "stream")
+
+    def head(self, partition: int) -> str:
+        """String: the last entry id, kept when the entry itself is trimmed."""
+        return self._of(partition, "head")
+
+    def dedup(self, partition: int) -> list[str]:
+        """Hashes: event id → entry id, one per time bucket."""
+        return [self._of(partition, f"dedup:{n}") for n in range(DEDUP_BUCKET_COUNT)]
+
+    def producers(self, partition: int) -> str:
+        """Hash: producer name → its last batch."""
+        return self._of(partition, "producers")
+
+    def versions(self, partition: int) -> str:
+        """Hash: entity → version."""
+        return self._of(partition, "versions")
+
+    # --- work on a partition
+    def lease(self, partition: int, group: str) -> str:
+        """Hash: owner, generation, expiry in server ms."""
+        return self._of(partition, f"lease:{group}")
+
+    def archive_plan(self, partition: int) -> str:
+        """Hash: sequence after which a segment begins → its last sequence, while it is written."""
+        return self._of(partition, "archive-plan")
+
+    # --- read models of a partition
+    def checkpoints(self, partition: int) -> str:
+        """Hash: `name@version` → entry id of the last entry folded."""
+        return self._of(partition, "checkpoints")
+
+    def documents(self, partition: int, model: str) -> str:
+        """Hash: key → state as JSON; `model` is `name@version`."""
+        return self._of(partition, f"model:{model}:doc")
+
+    def index(self, partition: int, model: str, name: str) -> str:
+        """Sorted set: document keys of one index value, scored."""
+        return self._of(partition, f"model:{model}:index:{name}")
+
+    def feed(self, partition: int, model: str, name: str) -> str:
+        """List: the last entries of one feed, each `ms-n` + space + event JSON."""
+        return self._of(partition, f"model:{model}:feed:{name}")
+
+    def feeds(self, partition: int, model: str) -> str:
+        """Hash: feed name → how many entries it ever took."""
+        return self._of(partition, f"model:{model}:feeds")

@@ -1,0 +1,410 @@
+"""The log: open it, append to it, read it, follow it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator, Iterable
+from types import TracebackType
+from typing import Any, Literal, Self, overload
+
+import msgspec
+import structlog
+from redis.asyncio import Redis
+
+from eventlog.clock import SYSTEM_CLOCK, Clock
+from eventlog.codec import Codec
+from eventlog.connection import check_server, connect
+from eventlog.cursor import Cursor
+from eventlog.embedded import EmbeddedServer
+from eventlog.entry import Entry, RawEntry
+from eventlog.errors import InvalidEvent, LogNotOpen
+from eventlog.event import Event
+from eventlog.ids import START, EntryId
+from eventlog.keys import Keys
+from eventlog.memory_store import MemoryStore
+from eventlog.metadata import DEFAULT_PARTITION_COUNT, open_metadata
+from eventlog.partition import Partitions
+from eventlog.producer import Producer
+from eventlog.redis_store import RedisStore
+from eventlog.settings import Durability, Settings, load_settings
+from eventlog.shares import cut, deal_events, entities_of
+from eventlog.store import Store
+from eventlog.tail import Tail, decode_entry
+from eventlog.upcast import Upcasters
+from eventlog.writer import AppendResult, Request, Writer
+
+READ_PAGE_ENTRIES = 1000
+
+_log = structlog.get_logger("eventlog")
+
+
+class EventLog:
+    """An append-only log of events in partitions.
+
+    >>> async with EventLog.open() as log:
+    ...     await log.append(MessageReceived(conversation="telegram:42", text="hello"))
+    ...     entries = await log.read(conversation="telegram:42")
+
+    `await EventLog.open(...)` works as well; call `close` then. Every method may raise
+    LogUnavailable; a call that did may be repeated, since appends are idempotent.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        codec: Codec,
+        clock: Clock = SYSTEM_CLOCK,
+        *,
+        in_memory: bool = False,
+    ) -> None:
+        self.settings = settings
+        self.codec = codec
+        self.clock = clock
+        self.keys = Keys(settings.key_prefix)
+        self._partitions = Partitions(0)
+        self._in_memory = in_memory
+        self._embedded: EmbeddedServer | None = None
+        self._client: Redis | None = None
+        self._opened: tuple[Store, Writer] | None = None
+
+    @classmethod
+    def open(
+        cls,
+        url: str | None = None,
+        *,
+        settings: Settings | None = None,
+        types: Iterable[type[Event]] = (),
+        upcasters: Upcasters | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        **overrides: Any,
+    ) -> Self:
+        """Return the log at `url`, to be entered with `async with` or awaited.
+
+        Without a url, and with none in environment or file, a private server runs in the user's
+        data directory. `overrides` are settings by name. `types` and `upcasters` are yours, beside
+        the built-in vocabulary. Raises ConfigurationError, AuthenticationFailed, LogUnavailable.
+        """
+        if settings is None:
+            settings = load_settings(url=url, **overrides)
+        elif url is not None or overrides:
+            changes = overrides if url is None else {"url": url, **overrides}
+            settings = msgspec.structs.replace(settings, **changes)
+        codec = Codec(types, upcasters=upcasters, max_event_bytes=settings.max_event_bytes)
+        return cls(settings, codec, clock)
+
+    @classmethod
+    def in_memory(
+        cls,
+        *,
+        types: Iterable[type[Event]] = (),
+        upcasters: Upcasters | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        **overrides: Any,
+    ) -> Self:
+        """Return a log that forgets everything when it is closed: for tests of your own program."""
+        settings = load_settings(environment={}, **overrides)
+        codec = Codec(types, upcasters=upcasters, max_event_bytes=settings.max_event_bytes)
+        return cls(settings, codec, clock, in_memory=True)
+
+    # --- opening and closing -------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._opened is not None:
+            _log.warning("already_open", key_prefix=self.settings.key_prefix)
+            return self
+        try:
+            store = await self._open_store()
+        except BaseException:
+            await self._let_go()
+            raise
+        self._opened = store, Writer(store, self.partition_count)
+        return self
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self.__aenter__().__await__()
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _open_store(self) -> Store:
+        if self._in_memory:
+            self._partitions = Partitions(self.settings.partition_count or DEFAULT_PARTITION_COUNT)
+            return MemoryStore(self.partition_count, self.clock, self.settings.dedup_window_s)
+        url = self.settings.url
+        if url is None:
+            self._embedded = EmbeddedServer(self.settings)
+            url = await asyncio.to_thread(self._embedded.start)
+        self._client = await connect(self.settings, url)
+        server = await check_server(self._client)
+        metadata = await open_metadata(self._client, self.keys, self.settings, self.clock)
+        self._partitions = Partitions(metadata.partition_count)
+        return RedisStore(
+            self._client,
+            self.keys,
+            server,
+            self.settings,
+            self.partition_count,
+            self.clock,
+            self._recover,
+        )
+
+    async def _recover(self) -> None:
+        """Bring the embedded server back where it died; a server of your own is yours to mend."""
+        if self._embedded is not None:
+            await asyncio.to_thread(self._embedded.start)
+
+    async def close(self) -> None:
+        """Answer what is queued, let go of the server; idempotent."""
+        opened, self._opened = self._opened, None
+        try:
+            if opened is not None:
+                await opened[1].close()
+        finally:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+        embedded, self._embedded = self._embedded, None
+        if embedded is not None:
+            await asyncio.to_thread(embedded.release)
+
+    @property
+    def partition_count(self) -> int:
+        """How many partitions the log has; 0 before it is open."""
+        return self._partitions.count
+
+    @property
+    def client(self) -> Redis:
+        """The connection to the server, for the layers above. Raises LogNotOpen."""
+        if self._client is None:
+            raise LogNotOpen(
+                "the log is not open on a server.",
+                remedy="Use `async with EventLog.open() as log`.",
+            )
+        return self._client
+
+    @property
+    def _store(self) -> Store:
+        return self._parts[0]
+
+    @property
+    def _parts(self) -> tuple[Store, Writer]:
+        if self._opened is None:
+            raise LogNotOpen(
+                "the log is not open.", remedy="Use `async with EventLog.open() as log`."
+            )
+        return self._opened
+
+    async def ping(self) -> bool:
+        """Return whether the server answers; False, never an error, where it does not."""
+        return self._opened is not None and await self._store.ping()
+
+    # --- appending -----------------------------------------------------------------------------
+
+    @overload
+    async def append(
+        self,
+        events: Event,
+        *,
+        expected_version: int | None = None,
+        durability: Durability | None = None,
+    ) -> AppendResult: ...
+
+    @overload
+    async def append(
+        self,
+        events: list[Event],
+        *,
+        expected_version: int | None = None,
+        durability: Durability | None = None,
+    ) -> list[AppendResult]: ...
+
+    async def append(
+        self,
+        events: Event | list[Event],
+        *,
+        expected_version: int | None = None,
+        durability: Durability | None = None,
+    ) -> AppendResult | list[AppendResult]:
+        """Return where the event, or each event of the list, stands in the log.
+
+        An id seen within the dedup window is not recorded again: the result is the original's.
+        Of a list, what falls into one partition is written whole or not at all (up to 500 events;
+        more go in several such steps, in order), and one bad event anywhere writes nothing.
+        `expected_version` holds for the entity of the events, which must all have the same.
+        `durability`: `memory` when the server has it, `fsync` when its disk has, `replicated` when
+        a replica has. Raises InvalidEvent and its kin, VersionConflict, LogUnavailable.
+        """
+        if isinstance(events, list):
+            return await self._append_all(events, expected_version, durability)
+        return (await self._append_all([events], expected_version, durability))[0]
+
+    async def _append_all(
+        self, events: list[Event], expected_version: int | None, durability: Durability | None
+    ) -> list[AppendResult]:
+        writer = self._parts[1]
+        level = durability or self.settings.durability
+        expected = _expectation(events, expected_version)
+        texts = self.codec.encode_all(events)
+        results: list[Any] = [None] * len(events)
+        sends = []
+        for partition, indexes in deal_events(events, self._partitions).items():
+            first_of, repeated = _without_repeats(indexes, events)
+            requests = [
+                (piece, _request(piece, events, texts, level)) for piece in cut(first_of, texts)
+            ]
+            requests[0][1].expected = expected
+            if expected and len(requests) > 1:
+                raise InvalidEvent("events with an expected version must fit into one step.")
+            sends.append(_send(writer, partition, requests, repeated, results))
+        if len(sends) == 1:
+            await sends[0]
+        else:
+            for outcome in await asyncio.gather(*sends, return_exceptions=True):
+                if outcome is not None:
+                    raise outcome
+        return results
+
+    async def producer(self, name: str, *, durability: Durability | None = None) -> Producer:
+        """Return the bulk producer of that name, standing where the log has it."""
+        if not name or len(name) > 512 or any(c.isspace() for c in name):
+            raise InvalidEvent(
+                f"{name!r} is no producer name: 1 to 512 characters, no white space."
+            )
+        positions = await self._store.producer_positions(name)
+        level = durability or self.settings.durability
+        return Producer(self._store, self.codec, self._partitions, name, positions, level)
+
+    # --- reading -------------------------------------------------------------------------------
+
+    def partition_of(self, conversation: str) -> int:
+        """Return the partition that a conversation lives in."""
+        return self._partitions[conversation]
+
+    async def read(
+        self,
+        *,
+        conversation: str | None = None,
+        partition: int | None = None,
+        after: EntryId | None = None,
+        before: EntryId | None = None,
+        limit: int = 100,
+        reverse: bool = False,
+    ) -> list[Entry]:
+        """Return up to `limit` entries of one conversation or partition, in order.
+
+        `after` and `before` are exclusive; `reverse` gives the newest first. One conversation is
+        picked out of its partition: for recent messages the history view is faster.
+        """
+        if (conversation is None) == (partition is None):
+            raise InvalidEvent("read takes either a conversation or a partition.")
+        if partition is None:
+            assert conversation is not None
+            partition = self.partition_of(conversation)
+        found: list[Entry] = []
+        page_size = limit if conversation is None else READ_PAGE_ENTRIES
+        low, high = after or START, before
+        while len(found) < limit:
+            reader = self._store.read_back if reverse else self._store.read
+            page = await reader(partition, low, high, page_size)
+            for raw_entry in page:
+                entry = decode_entry(self.codec, partition, raw_entry)
+                if conversation is None or entry.event.conversation == conversation:
+                    found.append(entry)
+            if len(page) < page_size:
+                break
+            if reverse:
+                high = page[-1].id
+            else:
+                low = page[-1].id
+        return found[:limit]
+
+    async def read_raw(
+        self, partition: int, after: EntryId, limit: int, until: EntryId | None = None
+    ) -> list[RawEntry]:
+        """Return up to `limit` undecoded entries after `after` and up to and with `until`."""
+        before = None if until is None else EntryId(until.ms, until.n + 1)
+        return await self._store.read(partition, after, before, limit)
+
+    async def heads(self) -> list[EntryId]:
+        """Return the last entry id of every partition, START for one that never had any."""
+        return await self._store.heads()
+
+    async def tail(self, after: Cursor | str | Literal["start"] | None = None) -> Tail:
+        """Return an endless async iterator over the entries after a cursor.
+
+        `after` is a Cursor or its text, `"start"` for everything, None for what comes from now on.
+
+        >>> async for entry in await log.tail():
+        ...     print(entry.event.type)
+        """
+        store = self._store
+        if after is None:
+            cursor = Cursor(enumerate(await store.heads()))
+        elif after == "start":
+            cursor = Cursor.start(self.partition_count)
+        else:
+            cursor = Cursor.parse(after) if isinstance(after, str) else Cursor(after)
+        if len(cursor) != self.partition_count:
+            raise InvalidEvent(
+                f"the cursor has {len(cursor)} partitions, the log {self.partition_count}.",
+                remedy="It belongs to another log.",
+            )
+        return Tail(store, self.codec, cursor)
+
+
+def _without_repeats(indexes: list[int], events: list[Event]) -> tuple[list[int], dict[int, int]]:
+    """Return the indexes of distinct events, and each repeated one's index → the first's."""
+    first_of: dict[str, int] = {}
+    for index in indexes:
+        first_of.setdefault(events[index].id, index)
+    if len(first_of) == len(indexes):
+        return indexes, {}
+    repeated = {i: first_of[events[i].id] for i in indexes if first_of[events[i].id] != i}
+    return list(first_of.values()), repeated
+
+
+def _request(
+    piece: list[int], events: list[Event], texts: list[str], durability: Durability
+) -> Request:
+    return Request(
+        [texts[i] for i in piece],
+        [events[i].id for i in piece],
+        entities_of(piece, events),
+        durability,
+    )
+
+
+async def _send(
+    writer: Writer,
+    partition: int,
+    requests: list[tuple[list[int], Request]],
+    repeated: dict[int, int],
+    results: list[Any],
+) -> None:
+    """Write one partition's requests in order, up to the first that fails; fill in the results."""
+    for piece, request in requests:
+        for index, result in zip(piece, await writer.append(partition, request), strict=True):
+            results[index] = result
+    for index, first in repeated.items():
+        results[index] = results[first]._replace(duplicate=True)
+
+
+def _expectation(events: list[Event], expected_version: int | None) -> tuple[str, int] | None:
+    if expected_version is None:
+        return None
+    entities = {event.entity for event in events}
+    entity = entities.pop() if len(entities) == 1 else None
+    if entity is None:
+        raise InvalidEvent(
+            "expected_version needs events that all advance the same entity.",
+            remedy="session.* events advance their session, conversation.* their conversation.",
+        )
+    return entity, expected_version

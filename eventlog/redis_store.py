@@ -1,0 +1,214 @@
+"""The log's partitions in Redis or Valkey."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, RedisError
+
+from eventlog.batch import Batch, Outcome, pack_batch, unpack_outcome
+from eventlog.clock import Clock
+from eventlog.connection import ServerInfo, translate
+from eventlog.entry import RawEntry
+from eventlog.errors import EventLogError, LogUnavailable, OutOfMemory, UnsupportedDurability
+from eventlog.ids import START, EntryId
+from eventlog.keys import Keys
+from eventlog.scripts import load_script
+from eventlog.settings import Durability, Settings, mask_url
+
+RETRY_BASE_S = 0.05
+_FINAL = (OutOfMemory, UnsupportedDurability)
+
+T = TypeVar("T")
+
+
+class RedisStore:
+    """Partitions as streams. Lost connections are mended and the call repeated, being idempotent.
+
+    `recover` is awaited before each repetition: the embedded server is restarted there.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        keys: Keys,
+        server: ServerInfo,
+        settings: Settings,
+        partition_count: int,
+        clock: Clock,
+        recover: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.client = client
+        self._keys = keys
+        self._server = server
+        self._settings = settings
+        self._partition_count = partition_count
+        self._clock = clock
+        self._recover = recover
+        self._script = load_script("eventlog", "append")
+        self._append_keys = [
+            [
+                keys.stream(p),
+                keys.head(p),
+                *keys.dedup(p),
+                keys.versions(p),
+                keys.producers(p),
+            ]
+            for p in range(partition_count)
+        ]
+
+    async def append(self, partition: int, batch: Batch, durability: Durability) -> Outcome:
+        """Return what became of the batch, at the durability asked for."""
+        packed = pack_batch(batch, self._settings.dedup_window_s * 1000)
+        keys = self._append_keys[partition]
+        if durability == "memory":
+            reply = await self._insist(lambda: self._script(self.client, keys, [packed]))
+        else:
+            reply = await self._insist(lambda: self._append_durably(keys, packed, durability))
+        return unpack_outcome(reply)
+
+    async def _append_durably(self, keys: list[str], packed: bytes, durability: Durability) -> Any:
+        """Append and wait on one connection, since WAIT and WAITAOF speak of its own writes."""
+        confirm = await self._confirmation(durability)
+        for command in ("EVALSHA", "EVAL"):
+            source = self._script.digest if command == "EVALSHA" else self._script.source
+            pipeline = self.client.pipeline(transaction=False)
+            pipeline.execute_command(command, source, len(keys), *keys, packed)
+            if confirm:
+                pipeline.execute_command(*confirm)
+            replies = await pipeline.execute(raise_on_error=False)
+            if not isinstance(replies[0], NoScriptError):
+                break
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        if confirm:
+            self._check_confirmed(durability, replies[1])
+        return replies[0]
+
+    async def _confirmation(self, durability: Durability) -> tuple[str | int, ...]:
+        timeout_ms = int(self._settings.command_timeout_s * 1000 * 0.8)
+        if durability == "replicated":
+            return ("WAIT", 1, timeout_ms)
+        if self._server.has_waitaof:
+            return ("WAITAOF", 1, 0, timeout_ms)
+        if (await self.client.config_get("appendfsync")).get("appendfsync") == "always":
+            return ()
+        raise UnsupportedDurability(
+            f"{self._server.name} {'.'.join(map(str, self._server.version))} cannot confirm an fsync.",
+            remedy="Use Redis >= 7.2 or Valkey, or `CONFIG SET appendfsync always`.",
+        )
+
+    @staticmethod
+    def _check_confirmed(durability: Durability, reply: Any) -> None:
+        confirmed = reply[0] if durability == "fsync" else reply
+        if confirmed < 1:
+            what = "to disk" if durability == "fsync" else "to a replica"
+            raise LogUnavailable(
+                f"the events were appended, but their way {what} was not confirmed in time.",
+                remedy="Append them again (it is safe), or ask for durability='memory'.",
+            )
+
+    async def read(
+        self, partition: int, after: EntryId, before: EntryId | None, limit: int
+    ) -> list[RawEntry]:
+        """Return up to `limit` entries after `after` and before `before`, both exclusive."""
+        end = f"({before}" if before else "+"
+        return _entries(
+            await self._call(
+                "XRANGE", self._keys.stream(partition), f"({after}", end, "COUNT", limit
+            )
+        )
+
+    async def read_back(
+        self, partition: int, after: EntryId, before: EntryId | None, limit: int
+    ) -> list[RawEntry]:
+        """Return the same range from its end, newest first."""
+        end = f"({before}" if before else "+"
+        return _entries(
+            await self._call(
+                "XREVRANGE", self._keys.stream(partition), end, f"({after}", "COUNT", limit
+            )
+        )
+
+    async def wait(
+        self, cursor: Mapping[int, EntryId], limit: int, timeout_ms: int
+    ) -> list[tuple[int, RawEntry]]:
+        """Return new entries after the cursor of each partition, or none after `timeout_ms`."""
+        streams = {self._keys.stream(p).encode(): p for p in cursor}
+        arguments: list[Any] = ["COUNT", limit]
+        if timeout_ms:
+            # Above the socket's time-out the client would give up before the server answers.
+            longest_ms = int(self._settings.command_timeout_s * 1000 * 0.8)
+            arguments += ["BLOCK", min(timeout_ms, longest_ms)]
+        reply = await self._call(
+            "XREAD", *arguments, "STREAMS", *streams, *map(str, cursor.values())
+        )
+        return [
+            (streams[name], entry) for name, entries in reply or () for entry in _entries(entries)
+        ]
+
+    async def heads(self) -> list[EntryId]:
+        """Return the last entry id of every partition, START for one that never had any."""
+        heads = await self._each_partition(lambda p: ("GET", self._keys.head(p)))
+        return [EntryId.parse(head) if head else START for head in heads]
+
+    async def producer_positions(self, name: str) -> dict[int, int]:
+        """Return the last position of a producer by partition."""
+        stored = await self._each_partition(lambda p: ("HGET", self._keys.producers(p), name))
+        return {p: int(value.split()[0]) for p, value in enumerate(stored) if value}
+
+    async def ping(self) -> bool:
+        """Return whether the server answers; never raises."""
+        try:
+            return bool(await self.client.ping())
+        except (RedisError, OSError):
+            return False
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.client.aclose()
+
+    async def _each_partition(self, command: Callable[[int], tuple[str, ...]]) -> list[Any]:
+        async def ask() -> list[Any]:
+            pipeline = self.client.pipeline(transaction=False)
+            for partition in range(self._partition_count):
+                pipeline.execute_command(*command(partition))
+            return await pipeline.execute()
+
+        return await self._insist(ask)
+
+    async def _call(self, *command: Any) -> Any:
+        return await self._insist(lambda: self.client.execute_command(*command))
+
+    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Return what `call` returns, tried again after lost connections and time-outs."""
+        for attempt in range(self._settings.max_retries + 1):
+            try:
+                return await call()
+            except (RedisError, OSError, TimeoutError) as error:
+                failure = self._translated(error)
+                if not isinstance(failure, LogUnavailable) or isinstance(failure, _FINAL):
+                    raise failure from None
+            if attempt < self._settings.max_retries:
+                await self._clock.sleep(RETRY_BASE_S * 2**attempt)
+                await self._recover()
+        raise failure from None
+
+    def _translated(self, error: Exception) -> EventLogError:
+        translated = translate(error, self._settings.url or "the embedded server")
+        if translated is not None:
+            return translated
+        if "HEADLOST" in str(error):
+            return EventLogError(
+                "the log's head was deleted while its entries are still there.",
+                remedy="Restore the server from a backup; do not delete keys of the log by hand.",
+            )
+        return EventLogError(f"the server answered: {mask_url(str(error))}")
+
+
+def _entries(reply: Any) -> list[RawEntry]:
+    # The one field of an entry is `e`; see the header of append.lua.
+    return [RawEntry(EntryId.parse(entry_id), fields[1]) for entry_id, fields in reply]

@@ -1,0 +1,182 @@
+"""Settings: argument > environment > file > default, strict.
+
+An unknown key, a wrong type or a value out of range is a ConfigurationError that names the key and
+where it came from. Credentials are masked wherever a setting is shown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import platformdirs
+from msgspec import Meta
+
+from eventlog.errors import ConfigurationError
+
+Durability = Literal["memory", "fsync", "replicated"]
+
+DEFAULT_SERVER_URL = "redis://localhost:6379"
+"""What `url = "server"` stands for: a server of your own on this machine."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All a log needs to know. Seconds end in `_s`, milliseconds in `_ms`, sizes in `_bytes`."""
+
+    url: str | None = None
+    """`redis://`, `rediss://` or `unix://`; None runs the embedded server in `data_dir`."""
+    password: str | None = None
+    db: Annotated[int, Meta(ge=0, le=15)] = 0
+    key_prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}\Z")] = "eventlog"
+    partition_count: Annotated[int, Meta(ge=1, le=1024)] | None = None
+    """Fixed when the log is created (8 where unset); afterwards it must match if given."""
+    connect_timeout_s: Annotated[float, Meta(gt=0)] = 5.0
+    command_timeout_s: Annotated[float, Meta(gt=0)] = 3.0
+    max_retries: Annotated[int, Meta(ge=0, le=100)] = 3
+    durability: Durability = "memory"
+    dedup_window_s: Annotated[int, Meta(ge=60)] = 24 * 3600
+    max_event_bytes: Annotated[int, Meta(ge=1024)] = 1024 * 1024
+    data_dir: str | None = None
+    """Home of the embedded server; None is the user's data directory."""
+    archive_dir: str | None = None
+    """Home of the Parquet segments; None is `archive` under `data_dir`."""
+    server_binary: str | None = None
+    """A `valkey-server` or `redis-server` for the embedded server; None is the bundled one."""
+    chat_history_limit: Annotated[int, Meta(ge=1, le=100_000)] = 500
+    """Messages kept hot per conversation; older ones are answered from the archive."""
+    session_ttl_s: Annotated[int, Meta(ge=1)] = 1800
+    lease_ttl_ms: Annotated[int, Meta(ge=100)] = 4000
+
+    @property
+    def data_path(self) -> Path:
+        """The data directory, absolute."""
+        return Path(self.data_dir or platformdirs.user_data_dir("eventlog")).expanduser().absolute()
+
+    @property
+    def archive_path(self) -> Path:
+        """The archive directory, absolute."""
+        if self.archive_dir is None:
+            return self.data_path / "archive"
+        return Path(self.archive_dir).expanduser().absolute()
+
+    def masked(self) -> dict[str, Any]:
+        """Return the settings for people to read, credentials replaced by `***`."""
+        shown = msgspec.structs.asdict(self)
+        shown["password"] = shown["password"] and "***"
+        shown["url"] = shown["url"] and mask_url(shown["url"])
+        return shown
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{k}={v!r}' for k, v in self.masked().items())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # msgspec's own would show rich the password.
+        return list(self.masked().items())
+
+
+def mask_url(text: str) -> str:
+    """Return the text with every password and user name inside a URL replaced by `***`.
+
+    >>> mask_url("cannot reach redis://bot:s3cret@db:6379/0")
+    'cannot reach redis://***@db:6379/0'
+    """
+    # Up to the last `@`: a password may hold `/` and `@` that someone forgot to encode.
+    text = re.sub(r"(\w+://)\S*@", r"\1***@", text)
+    return re.sub(r"([?&]\w*(?:password|username)=)[^&\s'\"]*", r"\1***", text)
+
+
+_ENVIRONMENT = {
+    "REDIS_URL": "url",
+    "REDIS_PASSWORD": "password",
+    "SESSION_TTL_SECONDS": "session_ttl_s",
+    **{
+        f"EVENTLOG_{name.upper()}": name
+        for name in Settings.__struct_fields__
+        if name not in ("url", "password", "session_ttl_s")
+    },
+}
+"""Environment variable → setting."""
+
+
+def load_settings(
+    *,
+    environment: Mapping[str, str] | None = None,
+    file: Path | None = None,
+    **arguments: Any,
+) -> Settings:
+    """Return the settings merged from arguments, environment, TOML file and defaults.
+
+    Arguments that are None count as not given. `file` defaults to `EVENTLOG_CONFIG`, else to
+    `eventlog.toml` in the working directory where it exists. Raises ConfigurationError.
+    """
+    environment = os.environ if environment is None else environment
+    merged: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    given = {key: value for key, value in arguments.items() if value is not None}
+    layers = (
+        _from_file(file, environment),
+        ("the environment", _from_environment(environment)),
+        ("the arguments", given),
+    )
+    for source, values in layers:
+        merged.update(values)
+        sources.update(dict.fromkeys(values, source))
+    return _convert(merged, sources)
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    ours = {name for name in environment if name.startswith("EVENTLOG_")} - {"EVENTLOG_CONFIG"}
+    unknown = sorted(ours - _ENVIRONMENT.keys())
+    if unknown:
+        raise ConfigurationError(
+            f"{unknown[0]} is no setting.", remedy=f"Known: {', '.join(sorted(_ENVIRONMENT))}."
+        )
+    return {_ENVIRONMENT[name]: environment[name] for name in _ENVIRONMENT if environment.get(name)}
+
+
+def _from_file(file: Path | None, environment: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    in_environment = environment.get("EVENTLOG_CONFIG")
+    named = file or (Path(in_environment) if in_environment else None)
+    path = named or Path("eventlog.toml")
+    if named is None and not path.exists():
+        return "no file", {}
+    try:
+        return str(path), tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"cannot read settings from {path}: {error}.") from None
+
+
+def _convert(values: dict[str, Any], sources: dict[str, str]) -> Settings:
+    unknown = sorted(values.keys() - set(Settings.__struct_fields__))
+    if unknown:
+        raise ConfigurationError(
+            f"unknown setting {unknown[0]!r} in {sources[unknown[0]]}.",
+            remedy=f"Known: {', '.join(Settings.__struct_fields__)}.",
+        )
+    try:
+        # Environment variables are text, so numbers written as text are accepted.
+        settings = msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        found = re.search(r"`\$\.(\w+)`", str(error))
+        name = found[1] if found else "?"
+        reason = str(error).split(" - at ")[0]
+        raise ConfigurationError(
+            f"setting {name!r} from {sources.get(name, 'the arguments')}: {reason}."
+        ) from None
+    if settings.url == "server":
+        settings = msgspec.structs.replace(settings, url=DEFAULT_SERVER_URL)
+    schemes = ("redis://", "rediss://", "unix://")
+    if settings.url is not None and not re.fullmatch(rf"({'|'.join(schemes)})\S*", settings.url):
+        # Only what follows the credentials is shown: without a scheme nothing else tells them apart.
+        shown = mask_url(settings.url.rpartition("@")[2])
+        raise ConfigurationError(
+            f"setting 'url' from {sources['url']}: {shown!r} is no server address.",
+            remedy=f"Start it with {', '.join(schemes)}, without blanks, or leave it out for the"
+            " embedded server.",
+        )
+    return settings

@@ -1,0 +1,210 @@
+"""The event types every bot and bridge shares, one struct each.
+
+Field names are the columns of the archive: one word per idea across all types.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from eventlog.event import Event
+from eventlog.session import SessionMode, SessionStatus
+
+MessageType = Literal["text", "media", "response", "acknowledgment", "action", "notice"]
+
+
+class Attachment(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A reference to a file kept elsewhere; the log never holds the bytes."""
+
+    url: str
+    name: str | None = None
+    media_type: str | None = None
+    size_bytes: int | None = None
+
+
+class Message(Event, frozen=True, kw_only=True):
+    """What messages in both directions carry; not a type of its own."""
+
+    text: str
+    sender: str | None = None
+    message_id: str | None = None
+    message_type: MessageType = "text"
+    reply_to: str | None = None
+    platform: str | None = None
+    attachments: list[Attachment] = []
+    metadata: dict[str, Any] = {}
+
+
+class MessageReceived(Message, frozen=True, kw_only=True, tag="message.received"):
+    """Somebody wrote to the bot or in a chat it listens to."""
+
+
+class MessageQueued(Message, frozen=True, kw_only=True, tag="message.queued"):
+    """The bot wants a message delivered; its `id` is the delivery's idempotency key."""
+
+    recipient: str | None = None
+
+
+class MessageSent(Message, frozen=True, kw_only=True, tag="message.sent"):
+    """The bot or agent spoke and the platform took it; `delivery` is the queued event's id."""
+
+    delivery: str | None = None
+    attempt: int | None = None
+
+
+class DeliveryFailed(Event, frozen=True, kw_only=True, tag="delivery.failed"):
+    """One attempt to deliver failed. `permanent` says that trying again cannot help."""
+
+    reason: str
+    delivery: str | None = None
+    recipient: str | None = None
+    code: str | None = None
+    attempt: int = 1
+    permanent: bool = False
+    platform: str | None = None
+    error: str | None = None
+
+
+class DeadLetterParked(Event, frozen=True, kw_only=True, tag="dead_letter.parked"):
+    """An entry was given up on by `group` after `attempts`; `letter` names it from now on.
+
+    `origin` is where the entry stands, `partition/ms-n`, where it has such a place.
+    """
+
+    letter: str
+    group: str
+    reason: str
+    attempts: int = 0
+    error: str | None = None
+    traceback: str | None = None
+    origin: str | None = None
+    recipient: str | None = None
+    text: str | None = None
+    reply_to: str | None = None
+
+
+class DeadLetterReplayed(Event, frozen=True, kw_only=True, tag="dead_letter.replayed"):
+    """A dead letter was tried once more and failed again or is under way."""
+
+    letter: str
+    group: str
+    attempt: int
+    error: str | None = None
+
+
+class DeadLetterResolved(Event, frozen=True, kw_only=True, tag="dead_letter.resolved"):
+    """A replay succeeded."""
+
+    letter: str
+    group: str
+
+
+class DeadLetterDiscarded(Event, frozen=True, kw_only=True, tag="dead_letter.discarded"):
+    """An operator gave a dead letter up, saying why."""
+
+    letter: str
+    group: str
+    reason: str
+
+
+class SessionStarted(Event, frozen=True, kw_only=True, tag="session.started"):
+    """A session exists. `status` is where it starts, `pending` or `active`."""
+
+    VERSIONED = "session"
+
+    status: SessionStatus = "active"
+    mode: SessionMode = "chat"
+    platform: str | None = None
+    project: str | None = None
+    user: str | None = None
+    agent: str | None = None
+    branch_name: str | None = None
+    text: str | None = None
+    metadata: dict[str, Any] = {}
+
+
+class SessionTransitioned(Event, frozen=True, kw_only=True, tag="session.transitioned"):
+    """A session changed status."""
+
+    VERSIONED = "session"
+
+    to_status: SessionStatus
+    from_status: SessionStatus | None = None
+    reason: str | None = None
+
+
+class SessionTouched(Event, frozen=True, kw_only=True, tag="session.touched"):
+    """A session showed a sign of life; its status stays."""
+
+    VERSIONED = "session"
+
+    reason: str | None = None
+
+
+class ToolCalled(Event, frozen=True, kw_only=True, tag="tool.called"):
+    """The agent called a tool; `arguments` is JSON text."""
+
+    call: str
+    name: str
+    arguments: str | None = None
+
+
+class ToolReturned(Event, frozen=True, kw_only=True, tag="tool.returned"):
+    """A tool answered the call of the same id."""
+
+    call: str
+    name: str | None = None
+    result: str | None = None
+    is_error: bool = False
+    duration_ms: int | None = None
+
+
+class ConversationMapped(Event, frozen=True, kw_only=True, tag="conversation.mapped"):
+    """The conversation's current session is now `session`."""
+
+    VERSIONED = "conversation"
+
+
+class ConversationCleared(Event, frozen=True, kw_only=True, tag="conversation.cleared"):
+    """The conversation has no current session any more."""
+
+    VERSIONED = "conversation"
+
+
+class ConversationCompacted(Event, frozen=True, kw_only=True, tag="conversation.compacted"):
+    """The conversation goes on in a fresh `session`, in place of `previous_session`."""
+
+    VERSIONED = "conversation"
+
+    previous_session: str | None = None
+
+
+class BridgeEvent(Event, frozen=True, kw_only=True, tag="bridge.event"):
+    """Anything else worth recording; `event_type` is open-ended, `data` free JSON."""
+
+    event_type: str
+    project: str | None = None
+    data: dict[str, Any] = {}
+
+
+VOCABULARY: tuple[type[Event], ...] = (
+    MessageReceived,
+    MessageQueued,
+    MessageSent,
+    DeliveryFailed,
+    DeadLetterParked,
+    DeadLetterReplayed,
+    DeadLetterResolved,
+    DeadLetterDiscarded,
+    SessionStarted,
+    SessionTransitioned,
+    SessionTouched,
+    ToolCalled,
+    ToolReturned,
+    ConversationMapped,
+    ConversationCleared,
+    ConversationCompacted,
+    BridgeEvent,
+)

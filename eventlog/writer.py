@@ -1,0 +1,206 @@
+"""Appends of many tasks, coalesced: each partition has a lane with one batch under way.
+
+While a batch travels, what arrives queues up and leaves as the next batch; an idle lane sends at
+once, so coalescing costs no latency. Within a lane order is the order of calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import repeat
+from typing import NamedTuple
+
+from eventlog.batch import Appended, Batch, Conflict, Gap
+from eventlog.errors import EventLogError, LogNotOpen, VersionConflict
+from eventlog.ids import EntryId
+from eventlog.settings import Durability
+from eventlog.shares import MAX_BATCH_CHARACTERS, MAX_BATCH_EVENTS
+from eventlog.store import Store
+
+
+class AppendResult(NamedTuple):
+    """Where an event stands; for a duplicate, where the original does.
+
+    `version` is that of the event's entity after it, None for types that have no entity.
+    """
+
+    partition: int
+    id: EntryId
+    version: int | None
+    duplicate: bool
+
+    @property
+    def sequence(self) -> int:
+        """The gapless integer within the partition, from 1."""
+        return self.id.n
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """Events of one caller for one partition, written whole or not at all."""
+
+    events: list[str]
+    ids: list[str]
+    entities: list[tuple[int, str]]
+    durability: Durability
+    expected: tuple[str, int] | None = None
+    done: asyncio.Future[list[AppendResult]] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+    @property
+    def character_count(self) -> int:
+        """Length of the events' texts."""
+        return sum(map(len, self.events))
+
+
+class Writer:
+    """The lanes of a log."""
+
+    def __init__(self, store: Store, partition_count: int) -> None:
+        self._lanes = [_Lane(store, partition) for partition in range(partition_count)]
+        self._closed = False
+
+    async def append(self, partition: int, request: Request) -> list[AppendResult]:
+        """Return the results of the request's events, in order.
+
+        Raises VersionConflict, LogUnavailable. A cancelled caller leaves the outcome open; sending
+        the same events again is safe.
+        """
+        if self._closed:
+            raise LogNotOpen("the log is closed.", remedy="Open it before you append.")
+        self._lanes[partition].submit(request)
+        return await request.done
+
+    async def close(self) -> None:
+        """Take no more and return when everything queued has been answered."""
+        self._closed = True
+        await asyncio.gather(*(lane.drained() for lane in self._lanes))
+
+
+class _Lane:
+    """One partition's queue."""
+
+    def __init__(self, store: Store, partition: int) -> None:
+        self._store = store
+        self._partition = partition
+        self._queue: deque[Request] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def submit(self, request: Request) -> None:
+        self._queue.append(request)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._drain())
+
+    async def drained(self) -> None:
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _drain(self) -> None:
+        while self._queue:
+            await self._send(self._take())
+
+    def _take(self) -> list[Request]:
+        """Return the next requests that can share a batch; at least one.
+
+        Two events with one id never share it (the second is then found to be a duplicate), and an
+        expected version is checked alone, so that its conflict is nobody else's.
+        """
+        group = [self._queue.popleft()]
+        if group[0].expected:
+            return group
+        ids = set(group[0].ids)
+        events, characters = len(group[0].events), group[0].character_count
+        while self._queue:
+            following = self._queue[0]
+            events += len(following.events)
+            characters += following.character_count
+            if (
+                events > MAX_BATCH_EVENTS
+                or characters > MAX_BATCH_CHARACTERS
+                or following.expected
+                or following.durability != group[0].durability
+                or not ids.isdisjoint(following.ids)
+            ):
+                break
+            ids.update(following.ids)
+            group.append(self._queue.popleft())
+        return group
+
+    async def _send(self, group: list[Request]) -> None:
+        try:
+            outcome = await self._store.append(self._partition, _merge(group), group[0].durability)
+        except EventLogError as error:
+            _fail(group, error)
+            return
+        except BaseException as error:
+            # A cancelled lane (the loop is shutting down) must not leave its callers waiting.
+            _fail(group, LogNotOpen(f"the append was abandoned: {error!r}."))
+            raise
+        match outcome:
+            case Appended():
+                _answer(group, self._partition, outcome)
+            case Conflict(actual_version):
+                assert group[0].expected
+                _fail(group, VersionConflict(*group[0].expected, actual_version))
+            case Gap():
+                raise AssertionError("a batch without producer cannot have a gap")
+
+
+def _merge(group: list[Request]) -> Batch:
+    if len(group) == 1:
+        only = group[0]
+        return Batch(only.events, only.ids, only.entities, only.expected)
+    batch = Batch([], [], [])
+    for request in group:
+        start = len(batch.events)
+        batch.events.extend(request.events)
+        batch.ids.extend(request.ids)  # type: ignore[union-attr] # a list, four lines up
+        batch.entities.extend((start + index, entity) for index, entity in request.entities)
+    return batch
+
+
+def _answer(group: list[Request], partition: int, outcome: Appended) -> None:
+    if outcome.duplicates:
+        results = list(_results_one_by_one(group, partition, outcome))
+    else:
+        # The usual case, without a step of Python per event.
+        ns = range(outcome.first_n, outcome.first_n + outcome.added)
+        ids = map(_new_entry_id, zip(repeat(outcome.ms), ns))
+        results = list(map(_new_result, zip(repeat(partition), ids, repeat(None), repeat(False))))
+        for index, version in outcome.versions.items():
+            results[index] = results[index]._replace(version=version)
+    start = 0
+    for request in group:
+        end = start + len(request.events)
+        if not request.done.done():
+            request.done.set_result(results[start:end])
+        start = end
+
+
+_new_entry_id = partial(tuple.__new__, EntryId)
+_new_result = partial(tuple.__new__, AppendResult)
+
+
+def _results_one_by_one(
+    group: list[Request], partition: int, outcome: Appended
+) -> Iterator[AppendResult]:
+    n = outcome.first_n
+    for index in range(sum(len(request.events) for request in group)):
+        duplicate = index in outcome.duplicates
+        if duplicate:
+            entry_id = outcome.duplicates[index]
+            assert entry_id is not None  # a batch with ids always knows the original
+        else:
+            entry_id, n = EntryId(outcome.ms, n), n + 1
+        yield AppendResult(partition, entry_id, outcome.versions.get(index), duplicate)
+
+
+def _fail(group: list[Request], error: EventLogError) -> None:
+    for request in group:
+        if not request.done.done():
+            request.done.set_exception(error)
