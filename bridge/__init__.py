@@ -1,0 +1,1 @@
+"""The front door: what a bot or an agent calls, and the importers of what was recorded before."""
