@@ -6,6 +6,7 @@ key, an old schema) takes a slower way that loses nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import reduce
 from operator import or_
@@ -13,7 +14,13 @@ from typing import Any, cast
 
 import msgspec
 
-from eventlog.errors import EmptyConversation, EventTooLarge, InvalidEvent, UndecodablePayload
+from eventlog.errors import (
+    ConfigurationError,
+    EmptyConversation,
+    EventTooLarge,
+    InvalidEvent,
+    UndecodablePayload,
+)
 from eventlog.event import Event, UnknownEvent, current_schema
 from eventlog.upcast import Upcasters, check_chains, upcast
 from eventlog.vocabulary import VOCABULARY
@@ -22,6 +29,10 @@ MAX_EVENT_BYTES = 1024 * 1024
 MAX_NAME_CHARACTERS = 512
 """Longest id, conversation or session: they become hash fields and key parts."""
 
+_MALFORMED = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
+"""What msgspec raises for data: text that is not Unicode and numbers or nesting without measure."""
+
+_UNKNOWN_NESTED = re.compile(r"unknown field .* at `\$\.(\w+)")
 _EXTRA = b'"extra":'
 _ENVELOPE = frozenset(UnknownEvent.__struct_fields__)
 
@@ -29,7 +40,8 @@ _ENVELOPE = frozenset(UnknownEvent.__struct_fields__)
 class Codec:
     """Encodes and decodes the types it was given, upcasting old schemas.
 
-    Raises UpcasterGap when a type's older schemas have no chain to its current one.
+    Raises UpcasterGap when a type's older schemas have no chain to its current one, and
+    ConfigurationError when two classes claim one type.
     """
 
     def __init__(
@@ -39,9 +51,7 @@ class Codec:
         upcasters: Upcasters | None = None,
         max_event_bytes: int = MAX_EVENT_BYTES,
     ) -> None:
-        self.types: dict[str, type[Event]] = {
-            str(t.__struct_config__.tag): t for t in (*VOCABULARY, *types)
-        }
+        self.types = _by_name((*VOCABULARY, *types))
         self.upcasters: Upcasters = upcasters or {}
         self.max_event_bytes = max_event_bytes
         self._schemas = {t: current_schema(t) for t in self.types.values()}
@@ -63,11 +73,12 @@ class Codec:
                 _EXTRA not in together
                 and len(max(raws, key=len, default=b"")) <= self.max_event_bytes
                 and self._list_decoder.decode(together) == events
+                and all(event.schema == self._schemas[type(event)] for event in events)
             ):
                 for event in events:
                     _check_names(event)
                 return [raw.decode() for raw in raws]
-        except (msgspec.MsgspecError, UnicodeError, TypeError, OverflowError):
+        except (TypeError, *_MALFORMED):
             # One of them is out of the ordinary, or bad: one by one the bad one is named.
             return [self.encode(event).decode() for event in events]
         return [self.encode(event).decode() for event in events]
@@ -78,7 +89,6 @@ class Codec:
         Raises EmptyConversation, EventTooLarge, or InvalidEvent for a field of the wrong type, text
         that is not Unicode, or an unregistered class.
         """
-        _check_names(event)
         try:
             raw = self._encoder.encode(event) if not event.extra else _flatten(event)
             back = self.decode(raw)
@@ -87,12 +97,14 @@ class Codec:
                 f"event {event.id!r} holds text that is not valid Unicode ({error.reason}).",
                 remedy="Decode bytes with errors='replace' before you append them.",
             ) from None
-        except (msgspec.MsgspecError, UndecodablePayload, TypeError) as error:
+        except (UndecodablePayload, TypeError, *_MALFORMED) as error:
+            reason = getattr(error, "message", str(error)).rstrip(".")
             raise InvalidEvent(
-                f"event {event.id!r} of type {event.type} is malformed: {error}."
+                f"event {event.id!r} of type {event.type} is malformed: {reason}."
             ) from None
         if back != event:
             raise self._difference(event, back)
+        _check_names(event)
         if len(raw) > self.max_event_bytes:
             raise EventTooLarge(
                 f"event {event.id!r} takes {len(raw):,} bytes; the limit is {self.max_event_bytes:,}.",
@@ -107,7 +119,7 @@ class Codec:
         """
         try:
             event = self._decoder.decode(raw)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except _MALFORMED:
             return self._decode_slowly(raw)
         if event.schema != self._schemas[type(event)] or event.extra:
             return self._decode_slowly(raw)
@@ -119,7 +131,7 @@ class Codec:
             if not isinstance(document, dict):
                 raise TypeError("not a JSON object")
             return self._from_document(document)
-        except (msgspec.MsgspecError, TypeError, KeyError, ValueError) as error:
+        except (TypeError, KeyError, *_MALFORMED) as error:
             raise UndecodablePayload(
                 f"an entry holds no event: {error}.",
                 remedy="It stays in the log; readers report it and go on.",
@@ -129,11 +141,26 @@ class Codec:
         known = self.types.get(document["type"])
         if known is None or document.get("schema", 1) > self._schemas[known]:
             return _split(document, UnknownEvent, _ENVELOPE - {"extra"})
-        document = upcast(document, self._schemas[known], self.upcasters)
+        document = self._upcast(document, self._schemas[known])
         fields = frozenset(known.__struct_fields__) - {"extra"} | {"type"}
         return _split(document, known, fields)
 
+    def _upcast(self, document: dict[str, Any], current: int) -> dict[str, Any]:
+        try:
+            return upcast(document, current, self.upcasters)
+        except Exception as error:  # foreign code: one old entry must not stop a reader
+            raise UndecodablePayload(
+                f"{document['type']} of schema {document.get('schema')!r} cannot be upcast: {error!r}.",
+                remedy="Mend its upcaster and read the entry again.",
+            ) from error
+
     def _difference(self, event: Event, back: Event) -> InvalidEvent:
+        if event.schema != self._schemas.get(type(event), event.schema):
+            return InvalidEvent(
+                f"event {event.id!r} of type {event.type} claims schema {event.schema}, "
+                f"which is not its class's.",
+                remedy="Leave `schema` out; an event is written as its class is now.",
+            )
         if type(event) is not type(back):
             return InvalidEvent(
                 f"{type(event).__name__} ({event.type}) is not registered with this log.",
@@ -147,6 +174,19 @@ class Codec:
                     remedy="Use text, numbers, booleans, lists and dicts with text keys.",
                 )
         return InvalidEvent(f"event {event.id!r} does not survive JSON.")
+
+
+def _by_name(types: Iterable[type[Event]]) -> dict[str, type[Event]]:
+    named: dict[str, type[Event]] = {}
+    for event_type in types:
+        name = str(event_type.__struct_config__.tag)
+        if named.setdefault(name, event_type) is not event_type:
+            raise ConfigurationError(
+                f"two classes claim the event type {name!r}: {named[name].__name__} "
+                f"and {event_type.__name__}.",
+                remedy="Give each its own `tag`.",
+            )
+    return named
 
 
 def _check_names(event: Event) -> None:
@@ -176,7 +216,14 @@ def _check_names(event: Event) -> None:
 def _split(document: dict[str, Any], target: type[Event], fields: frozenset[str]) -> Event:
     known = {key: value for key, value in document.items() if key in fields}
     known["extra"] = {key: value for key, value in document.items() if key not in fields}
-    return msgspec.convert(known, target)
+    try:
+        return msgspec.convert(known, target)
+    except msgspec.ValidationError as error:
+        nested = _UNKNOWN_NESTED.search(str(error))
+        if nested is None:
+            raise
+        # A newer producer's key inside a field: the field is kept whole in `extra`.
+        return _split(document, target, fields - {nested[1]})
 
 
 def _flatten(event: Event) -> bytes:

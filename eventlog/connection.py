@@ -14,6 +14,7 @@ from redis.asyncio.connection import BlockingConnectionPool, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from eventlog.cancellation import CancellableClient
 from eventlog.errors import (
     AuthenticationFailed,
     ConfigurationError,
@@ -68,7 +69,7 @@ async def connect(settings: Settings, url: str) -> redis.asyncio.Redis:
             remedy="Write it as redis://user:password@host:port/db (or rediss://, or unix:///path)"
             " with every `/`, `@`, `:`, `?` and `#` of user and password percent-encoded.",
         ) from None
-    client: redis.asyncio.Redis = redis.asyncio.Redis.from_pool(pool)
+    client = CancellableClient.from_pool(pool)
     for command in _RAW_REPLIES:
         client.response_callbacks.pop(command, None)
     return client
@@ -92,17 +93,27 @@ class ServerInfo(NamedTuple):
 async def check_server(client: redis.asyncio.Redis) -> ServerInfo:
     """Return what the server is, once it is known to be fit to keep a log.
 
-    Raises UnsupportedServer and UnsafeEviction; redis-py's errors pass through for `translate`.
+    Raises UnsupportedServer, UnsafeEviction, AuthenticationFailed and LogUnavailable.
     """
-    info: dict[str, Any] = await client.info()
-    if "maxmemory_policy" not in info:
-        # CONFIG is often forbidden, INFO rarely: it is asked only for what INFO left out.
-        with contextlib.suppress(redis_errors.ResponseError):
-            reply = await client.config_get("maxmemory-policy")
-            info["maxmemory_policy"] = reply["maxmemory-policy"]
+    try:
+        info: dict[str, Any] = await client.info()
+        if "maxmemory_policy" not in info:
+            # CONFIG is often forbidden, INFO rarely: it is asked only for what INFO left out.
+            with contextlib.suppress(redis_errors.ResponseError):
+                reply = await client.config_get("maxmemory-policy")
+                info["maxmemory_policy"] = reply["maxmemory-policy"]
+    except (redis_errors.RedisError, OSError) as error:
+        raise translate(error, _address(client)) or error from None
     server = parse_server(info)
     require_fit(server)
     return server
+
+
+def _address(client: redis.asyncio.Redis) -> str:
+    where = client.get_connection_kwargs()
+    if "path" in where:
+        return f"unix://{where['path']}"
+    return f"redis://{where.get('host', 'localhost')}:{where.get('port', 6379)}"
 
 
 def parse_server(info: Mapping[str, Any]) -> ServerInfo:

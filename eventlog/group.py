@@ -35,7 +35,7 @@ class GroupReader:
         entries after it were trimmed.
         """
         head = (await self._log.heads())[self._partition]
-        if head < position:
+        if head < position or head.n < position.n:  # emptied and refilled: ids go on, sequences not
             raise HistoryGap(
                 f"partition {self._partition} ends at {head}, but group {self._group!r} "
                 f"has processed up to {position}.",

@@ -50,6 +50,10 @@ class Keys:
         """Hash: producer name → its last batch."""
         return self._of(partition, "producers")
 
+    def barrier(self, partition: int) -> str:
+        """String: written before a wait for disk or replica, which covers all writes before it."""
+        return self._of(partition, "barrier")
+
     def versions(self, partition: int) -> str:
         """Hash: entity → version."""
         return self._of(partition, "versions")
@@ -81,5 +85,5 @@ class Keys:
         return self._of(partition, f"model:{model}:feed:{name}")
 
     def feeds(self, partition: int, model: str) -> str:
-        """Hash: feed name → how many entries it ever took."""
+        """Hash: feed name → how many entries were dropped from its head."""
         return self._of(partition, f"model:{model}:feeds")

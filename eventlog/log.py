@@ -17,7 +17,7 @@ from eventlog.connection import check_server, connect
 from eventlog.cursor import Cursor
 from eventlog.embedded import EmbeddedServer
 from eventlog.entry import Entry, RawEntry
-from eventlog.errors import InvalidEvent, LogNotOpen
+from eventlog.errors import InvalidCursor, InvalidEvent, LogNotOpen
 from eventlog.event import Event
 from eventlog.ids import START, EntryId
 from eventlog.keys import Keys
@@ -159,11 +159,13 @@ class EventLog:
             await asyncio.to_thread(self._embedded.start)
 
     async def close(self) -> None:
-        """Answer what is queued, let go of the server; idempotent."""
+        """Answer what is queued, end tails and producers, let go of the server; idempotent."""
         opened, self._opened = self._opened, None
         try:
             if opened is not None:
-                await opened[1].close()
+                store, writer = opened
+                await writer.close()
+                await store.close()
         finally:
             await self._let_go()
 
@@ -184,10 +186,7 @@ class EventLog:
     def client(self) -> Redis:
         """The connection to the server, for the layers above. Raises LogNotOpen."""
         if self._client is None:
-            raise LogNotOpen(
-                "the log is not open on a server.",
-                remedy="Use `async with EventLog.open() as log`.",
-            )
+            raise _not_open("the log is not open on a server.")
         return self._client
 
     @property
@@ -197,9 +196,7 @@ class EventLog:
     @property
     def _parts(self) -> tuple[Store, Writer]:
         if self._opened is None:
-            raise LogNotOpen(
-                "the log is not open.", remedy="Use `async with EventLog.open() as log`."
-            )
+            raise _not_open("the log is not open.")
         return self._opened
 
     async def ping(self) -> bool:
@@ -255,14 +252,18 @@ class EventLog:
         texts = self.codec.encode_all(events)
         results: list[Any] = [None] * len(events)
         sends = []
-        for partition, indexes in deal_events(events, self._partitions).items():
+        dealt = deal_events(events, self._partitions)
+        for partition, indexes in dealt.items():
             first_of, repeated = _without_repeats(indexes, events)
             requests = [
                 (piece, _request(piece, events, texts, level)) for piece in cut(first_of, texts)
             ]
+            if expected and (len(requests) > 1 or len(dealt) > 1):
+                raise InvalidEvent(
+                    "events with an expected version must fit into one step.",
+                    remedy="Give them one conversation, and keep them under 500 and 4 MiB.",
+                )
             requests[0][1].expected = expected
-            if expected and len(requests) > 1:
-                raise InvalidEvent("events with an expected version must fit into one step.")
             sends.append(_send(writer, partition, requests, repeated, results))
         if len(sends) == 1:
             await sends[0]
@@ -285,7 +286,9 @@ class EventLog:
     # --- reading -------------------------------------------------------------------------------
 
     def partition_of(self, conversation: str) -> int:
-        """Return the partition that a conversation lives in."""
+        """Return the partition that a conversation lives in. Raises LogNotOpen."""
+        if not self.partition_count:
+            raise _not_open("the log has not been opened.")
         return self._partitions[conversation]
 
     async def read(
@@ -341,6 +344,7 @@ class EventLog:
         """Return an endless async iterator over the entries after a cursor.
 
         `after` is a Cursor or its text, `"start"` for everything, None for what comes from now on.
+        Raises InvalidCursor for a text or a cursor that this log did not give out.
 
         >>> async for entry in await log.tail():
         ...     print(entry.event.type)
@@ -351,9 +355,9 @@ class EventLog:
         elif after == "start":
             cursor = Cursor.start(self.partition_count)
         else:
-            cursor = Cursor.parse(after) if isinstance(after, str) else Cursor(after)
-        if len(cursor) != self.partition_count:
-            raise InvalidEvent(
+            cursor = _parsed(after) if isinstance(after, str) else Cursor(after)
+        if cursor.keys() != set(range(self.partition_count)):
+            raise InvalidCursor(
                 f"the cursor has {len(cursor)} partitions, the log {self.partition_count}.",
                 remedy="It belongs to another log.",
             )
@@ -395,6 +399,19 @@ async def _send(
             results[index] = result
     for index, first in repeated.items():
         results[index] = results[first]._replace(duplicate=True)
+
+
+def _parsed(cursor: str) -> Cursor:
+    try:
+        return Cursor.parse(cursor)
+    except ValueError:
+        raise InvalidCursor(
+            f"{cursor!r} is no cursor.", remedy="Keep `str(tail.cursor)` and give it back as it is."
+        ) from None
+
+
+def _not_open(message: str) -> LogNotOpen:
+    return LogNotOpen(message, remedy="Use `async with EventLog.open() as log`.")
 
 
 def _expectation(events: list[Event], expected_version: int | None) -> tuple[str, int] | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from eventlog.batch import Appended, Batch, Conflict, Gap, Outcome
 from eventlog.clock import Clock
 from eventlog.entry import RawEntry
+from eventlog.errors import LogNotOpen
 from eventlog.ids import START, EntryId
 from eventlog.settings import Durability
 
@@ -36,9 +37,11 @@ class MemoryStore:
         self._clock = clock
         self._window_ms = dedup_window_s * 1000
         self._grown = asyncio.Condition()
+        self._closed = False
 
     async def append(self, partition: int, batch: Batch, durability: Durability) -> Outcome:  # noqa: ARG002 - memory has one durability
         """Return what became of the batch."""
+        self._require_open()
         outcome = self._append(self._partitions[partition], batch)
         async with self._grown:
             self._grown.notify_all()
@@ -118,9 +121,10 @@ class MemoryStore:
 
         try:
             async with asyncio.timeout(timeout_ms / 1000), self._grown:
-                await self._grown.wait_for(lambda: bool(grown()))
+                await self._grown.wait_for(lambda: self._closed or bool(grown()))
         except TimeoutError:
             return []
+        self._require_open()
         return grown()
 
     async def heads(self) -> list[EntryId]:
@@ -137,4 +141,11 @@ class MemoryStore:
         return True
 
     async def close(self) -> None:
-        """Do nothing: the entries go with the object."""
+        """Wake who waits; the entries go with the object."""
+        self._closed = True
+        async with self._grown:
+            self._grown.notify_all()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise LogNotOpen("the log is closed.", remedy="Open it again.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -39,11 +39,15 @@ async def open_metadata(client: Redis, keys: Keys, settings: Settings, clock: Cl
         "created_ms": clock.now_us() // 1000,
     }
     try:
-        pipeline = client.pipeline(transaction=True)
-        for field, value in wanted.items():
-            pipeline.hsetnx(keys.meta(), field, str(value))
-        pipeline.hgetall(keys.meta())
-        stored = {k.decode(): v.decode() for k, v in (await pipeline.execute())[-1].items()}
+        # Read first: a full server, which takes no write, can still be read and trimmed.
+        found: Any = await client.hgetall(keys.meta())
+        if len(found) < len(wanted):
+            pipeline = client.pipeline(transaction=True)
+            for field, value in wanted.items():
+                pipeline.hsetnx(keys.meta(), field, str(value))
+            pipeline.hgetall(keys.meta())
+            found = (await pipeline.execute())[-1]
+        stored = {k.decode(): v.decode() for k, v in found.items()}
     except (RedisError, OSError) as error:
         raise translate(error, settings.url or "the embedded server") or error from None
     if int(stored["format"]) > FORMAT:

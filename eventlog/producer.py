@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from operator import lt
 from typing import NamedTuple
 
 from eventlog.batch import Appended, Batch, Conflict, Gap, ProducerStamp
 from eventlog.codec import Codec
-from eventlog.errors import ProducerGap
+from eventlog.errors import InvalidEvent, ProducerGap
 from eventlog.event import Event
 from eventlog.ids import new_event_id
 from eventlog.partition import Partitions
 from eventlog.settings import Durability
 from eventlog.shares import cut, deal_events, entities_of
 from eventlog.store import Store
+
+MAX_POSITION = 2**53
+"""The server's Lua counts in doubles."""
 
 
 class _Chunk(NamedTuple):
@@ -59,6 +63,7 @@ class Producer:
         Items are (position, event), positions growing from call to call; those the log has already
         are skipped. Calls may overlap, their order holds. Raises ProducerGap when a batch that came
         before is missing, InvalidEvent (then nothing of this call was written), LogUnavailable.
+        Positions are integers from 1 to 2^53.
         """
         chunks = self._chunks(items)
         tasks = [asyncio.create_task(self._send(chunk)) for chunk in chunks]
@@ -72,6 +77,7 @@ class Producer:
 
     def _chunks(self, items: Sequence[tuple[int, Event]]) -> list[_Chunk]:
         """Return the new items encoded and cut into batches; all encode, or none is sent."""
+        _check_positions([position for position, _ in items])
         fresh = self._fresh(items)
         positions = [position for position, _ in fresh]
         events = [event for _, event in fresh]
@@ -116,3 +122,16 @@ class Producer:
                 raise ProducerGap(self.name, chunk.batch.producer.previous, last_position)
             case Conflict():
                 raise AssertionError("a batch without expected version cannot conflict")
+
+
+def _check_positions(positions: list[int]) -> None:
+    if not positions or (
+        positions[0] > 0
+        and positions[-1] <= MAX_POSITION
+        and all(map(lt, positions, positions[1:]))
+    ):
+        return
+    raise InvalidEvent(
+        f"a producer's positions start at 1 and grow: {positions[0]} … {positions[-1]} do not.",
+        remedy="Number what you send from 1, in order; gaps are fine.",
+    )

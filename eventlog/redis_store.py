@@ -12,7 +12,13 @@ from eventlog.batch import Batch, Outcome, pack_batch, unpack_outcome
 from eventlog.clock import Clock
 from eventlog.connection import ServerInfo, translate
 from eventlog.entry import RawEntry
-from eventlog.errors import EventLogError, LogUnavailable, OutOfMemory, UnsupportedDurability
+from eventlog.errors import (
+    EventLogError,
+    LogNotOpen,
+    LogUnavailable,
+    OutOfMemory,
+    UnsupportedDurability,
+)
 from eventlog.ids import START, EntryId
 from eventlog.keys import Keys
 from eventlog.scripts import load_script
@@ -47,6 +53,7 @@ class RedisStore:
         self._partition_count = partition_count
         self._clock = clock
         self._recover = recover
+        self._closed = False
         self._script = load_script("eventlog", "append")
         self._append_keys = [
             [
@@ -66,17 +73,26 @@ class RedisStore:
         if durability == "memory":
             reply = await self._insist(lambda: self._script(self.client, keys, [packed]))
         else:
-            reply = await self._insist(lambda: self._append_durably(keys, packed, durability))
+            barrier = self._keys.barrier(partition)
+            reply = await self._insist(
+                lambda: self._append_durably(keys, packed, durability, barrier)
+            )
         return unpack_outcome(reply)
 
-    async def _append_durably(self, keys: list[str], packed: bytes, durability: Durability) -> Any:
-        """Append and wait on one connection, since WAIT and WAITAOF speak of its own writes."""
+    async def _append_durably(
+        self, keys: list[str], packed: bytes, durability: Durability, barrier: str
+    ) -> Any:
+        """Append and wait on one connection, since WAIT and WAITAOF speak of its own writes.
+
+        A duplicate writes nothing, yet its original may not be durable: hence the barrier.
+        """
         confirm = await self._confirmation(durability)
         for command in ("EVALSHA", "EVAL"):
             source = self._script.digest if command == "EVALSHA" else self._script.source
             pipeline = self.client.pipeline(transaction=False)
             pipeline.execute_command(command, source, len(keys), *keys, packed)
             if confirm:
+                pipeline.execute_command("SET", barrier, "")
                 pipeline.execute_command(*confirm)
             replies = await pipeline.execute(raise_on_error=False)
             if not isinstance(replies[0], NoScriptError):
@@ -85,13 +101,18 @@ class RedisStore:
             if isinstance(reply, Exception):
                 raise reply
         if confirm:
-            self._check_confirmed(durability, replies[1])
+            self._check_confirmed(durability, replies[2])
         return replies[0]
 
     async def _confirmation(self, durability: Durability) -> tuple[str | int, ...]:
         timeout_ms = int(self._settings.command_timeout_s * 1000 * 0.8)
         if durability == "replicated":
             return ("WAIT", 1, timeout_ms)
+        if not self._server.is_appendonly:
+            raise UnsupportedDurability(
+                "the server keeps no append-only file, so nothing reaches its disk in time.",
+                remedy="Run `CONFIG SET appendonly yes` and open the log again.",
+            )
         if self._server.has_waitaof:
             return ("WAITAOF", 1, 0, timeout_ms)
         if (await self.client.config_get("appendfsync")).get("appendfsync") == "always":
@@ -115,6 +136,8 @@ class RedisStore:
         self, partition: int, after: EntryId, before: EntryId | None, limit: int
     ) -> list[RawEntry]:
         """Return up to `limit` entries after `after` and before `before`, both exclusive."""
+        if before == START:
+            return []  # the server knows no range that ends before its first id
         end = f"({before}" if before else "+"
         return _entries(
             await self._call(
@@ -126,6 +149,8 @@ class RedisStore:
         self, partition: int, after: EntryId, before: EntryId | None, limit: int
     ) -> list[RawEntry]:
         """Return the same range from its end, newest first."""
+        if before == START:
+            return []  # the server knows no range that ends before its first id
         end = f"({before}" if before else "+"
         return _entries(
             await self._call(
@@ -168,7 +193,8 @@ class RedisStore:
             return False
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; what is under way or comes later raises LogNotOpen."""
+        self._closed = True
         await self.client.aclose()
 
     async def _each_partition(self, command: Callable[[int], tuple[str, ...]]) -> list[Any]:
@@ -186,6 +212,8 @@ class RedisStore:
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
         """Return what `call` returns, tried again after lost connections and time-outs."""
         for attempt in range(self._settings.max_retries + 1):
+            if self._closed:  # the client itself would connect again
+                raise LogNotOpen("the log is closed.", remedy="Open it again.")
             try:
                 return await call()
             except (RedisError, OSError, TimeoutError) as error:

@@ -15,7 +15,7 @@ from eventlog.session import SessionMode, SessionStatus
 MessageType = Literal["text", "media", "response", "acknowledgment", "action", "notice"]
 
 
-class Attachment(msgspec.Struct, frozen=True, omit_defaults=True):
+class Attachment(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A reference to a file kept elsewhere; the log never holds the bytes."""
 
     url: str

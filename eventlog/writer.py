@@ -139,7 +139,8 @@ class _Lane:
             return
         except BaseException as error:
             # A cancelled lane (the loop is shutting down) must not leave its callers waiting.
-            _fail(group, LogNotOpen(f"the append was abandoned: {error!r}."))
+            _fail([*group, *self._queue], LogNotOpen(f"the append was abandoned: {error!r}."))
+            self._queue.clear()
             raise
         match outcome:
             case Appended():

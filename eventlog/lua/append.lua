@@ -16,7 +16,7 @@ Returns, always an array whose first item says what happened:
   { 'conflict', actual version }      the expected version does not hold; nothing written
   { 'gap', last position }            the producer's previous batch is missing; nothing written
 
-Errors  HEADLOST  the head key is gone while the stream has entries; nothing written
+Errors  HEADLOST  the head key is gone while the stream has or had entries; nothing written
 
 Sequences are the second half of the entry id, so that they cost no field and a trimmed stream
 still knows its next one (docs/adr/0001). The server's clock alone decides which bucket an id falls
@@ -40,8 +40,14 @@ if head then
   local head_ms, head_n = string.match(head, '^(%d+)-(%d+)$')
   ms = math.max(ms, tonumber(head_ms)) -- the clock may step back, entry ids never do
   last_n = tonumber(head_n)
-elseif redis.call('EXISTS', stream) == 1 and redis.call('XLEN', stream) > 0 then
-  return redis.error_reply('HEADLOST ' .. head_key)
+elseif redis.call('EXISTS', stream) == 1 then
+  -- A group's MKSTREAM makes an empty stream whose last id is 0-0; a trimmed one keeps its own.
+  local about = redis.call('XINFO', 'STREAM', stream)
+  for i = 1, #about, 2 do
+    if about[i] == 'last-generated-id' and about[i + 1] ~= '0-0' then
+      return redis.error_reply('HEADLOST ' .. head_key)
+    end
+  end
 end
 
 -- 1. What is new? --------------------------------------------------------------------------------
@@ -123,8 +129,11 @@ if new_count > 0 then
   for from = 1, #remembered, 2 * CHUNK do
     redis.call('HSET', dedup_key, unpack(remembered, from, math.min(from + 2 * CHUNK - 1, #remembered)))
   end
-  if ids and redis.call('HLEN', dedup_key) == new_count then
-    redis.call('PEXPIREAT', dedup_key, string.format('%.0f', (bucket + 2) * window_ms))
+  if ids then
+    local expires_ms = (bucket + 2) * window_ms -- later than it was if the window was widened
+    if redis.call('PEXPIRETIME', dedup_key) < expires_ms then
+      redis.call('PEXPIREAT', dedup_key, string.format('%.0f', expires_ms))
+    end
   end
 end
 

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from eventlog.embedded import EmbeddedServer
+from eventlog.settings import Settings
+
+if TYPE_CHECKING:
+    from eventlog.log import EventLog
+
+_log_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_from_outside() -> Iterator[None]:
+    """What the developer's shell says must not reach a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(("EVENTLOG_", "REDIS_")) or name == "SESSION_TTL_SECONDS":
+                patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session")
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A private server for the whole run; logs keep apart by `key_prefix`."""
+    server = EmbeddedServer(Settings(data_dir=str(tmp_path_factory.mktemp("data"))))
+    url = server.start()
+    try:
+        yield url
+    finally:
+        server.release()
+
+
+@pytest.fixture
+async def log(server_url: str) -> AsyncIterator[EventLog]:
+    """A fresh log of 4 partitions on the session's server."""
+    from eventlog.log import EventLog
+
+    async with EventLog.open(
+        server_url, key_prefix=f"test{next(_log_numbers)}", partition_count=4
+    ) as opened:
+        yield opened
+
+
+@pytest.fixture(params=["memory", "server"])
+async def any_log(request: pytest.FixtureRequest, server_url: str) -> AsyncIterator[EventLog]:
+    """A fresh log of 4 partitions, of either kind: what holds for one must hold for both."""
+    from eventlog.log import EventLog
+
+    if request.param == "memory":
+        made = EventLog.in_memory(partition_count=4)
+    else:
+        prefix = f"test{next(_log_numbers)}"
+        made = EventLog.open(server_url, key_prefix=prefix, partition_count=4)
+    async with made as opened:
+        yield opened
