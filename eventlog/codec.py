@@ -21,14 +21,11 @@ from eventlog.errors import (
     InvalidEvent,
     UndecodablePayload,
 )
-from eventlog.event import Event, UnknownEvent, current_schema
+from eventlog.event import MAX_NAME_CHARACTERS, Event, UnknownEvent, current_schema
 from eventlog.upcast import Upcasters, check_chains, upcast
 from eventlog.vocabulary import VOCABULARY
 
 MAX_EVENT_BYTES = 1024 * 1024
-MAX_NAME_CHARACTERS = 512
-"""Longest id, conversation or session: they become hash fields and key parts."""
-
 _MALFORMED = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
 """What msgspec raises for data: text that is not Unicode and numbers or nesting without measure."""
 
@@ -56,6 +53,7 @@ class Codec:
         self.max_event_bytes = max_event_bytes
         self._schemas = {t: current_schema(t) for t in self.types.values()}
         check_chains({name: self._schemas[t] for name, t in self.types.items()}, self.upcasters)
+        self._current = set(self._schemas.items())
         self._encoder = msgspec.json.Encoder()
         union: Any = reduce(or_, self.types.values())
         self._decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(union)
@@ -71,12 +69,10 @@ class Codec:
             together = b"[" + b",".join(raws) + b"]"
             if (
                 _EXTRA not in together
-                and len(max(raws, key=len, default=b"")) <= self.max_event_bytes
+                and max(map(len, raws), default=0) <= self.max_event_bytes
                 and self._list_decoder.decode(together) == events
-                and all(event.schema == self._schemas[type(event)] for event in events)
+                and {(type(event), event.schema) for event in events} <= self._current
             ):
-                for event in events:
-                    _check_names(event)
                 return [raw.decode() for raw in raws]
         except (TypeError, *_MALFORMED):
             # One of them is out of the ordinary, or bad: one by one the bad one is named.
@@ -90,6 +86,7 @@ class Codec:
         that is not Unicode, or an unregistered class.
         """
         try:
+            _check_names(event)
             raw = self._encoder.encode(event) if not event.extra else _flatten(event)
             back = self.decode(raw)
         except UnicodeEncodeError as error:
@@ -104,7 +101,6 @@ class Codec:
             ) from None
         if back != event:
             raise self._difference(event, back)
-        _check_names(event)
         if len(raw) > self.max_event_bytes:
             raise EventTooLarge(
                 f"event {event.id!r} takes {len(raw):,} bytes; the limit is {self.max_event_bytes:,}.",

@@ -8,15 +8,20 @@ written, so that an old entry can be told from a new one.
 from __future__ import annotations
 
 import itertools
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
-from msgspec import field
+from msgspec import Meta, field
 
 from eventlog.clock import SYSTEM_CLOCK
 from eventlog.ids import new_event_id
 
 EntityKind = Literal["session", "conversation"]
+
+MAX_NAME_CHARACTERS = 512
+"""Longest id, conversation or session: they become hash fields and key parts."""
+
+Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARACTERS)]
 
 
 def schema_version(number: int) -> Any:
@@ -52,11 +57,11 @@ class Event(
     VERSIONED: ClassVar[EntityKind | None] = None
     """The entity whose version events of this type advance, if any."""
 
-    conversation: str
-    id: str = field(default_factory=new_event_id)
+    conversation: Name
+    id: Name = field(default_factory=new_event_id)
     schema: int = schema_version(1)
     occurred_at: int = field(default_factory=SYSTEM_CLOCK.now_us)
-    session: str | None = None
+    session: Name | None = None
     causation_id: str | None = None
     correlation_id: str | None = None
     extra: dict[str, Any] = {}

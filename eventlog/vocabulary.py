@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from eventlog.event import Event
+from eventlog.event import Event, Name
 from eventlog.session import SessionMode, SessionStatus
 
 MessageType = Literal["text", "media", "response", "acknowledgment", "action", "notice"]
@@ -114,6 +114,7 @@ class SessionStarted(Event, frozen=True, kw_only=True, tag="session.started"):
 
     VERSIONED = "session"
 
+    session: Name
     status: SessionStatus = "active"
     mode: SessionMode = "chat"
     platform: str | None = None
@@ -130,6 +131,7 @@ class SessionTransitioned(Event, frozen=True, kw_only=True, tag="session.transit
 
     VERSIONED = "session"
 
+    session: Name
     to_status: SessionStatus
     from_status: SessionStatus | None = None
     reason: str | None = None
@@ -140,6 +142,7 @@ class SessionTouched(Event, frozen=True, kw_only=True, tag="session.touched"):
 
     VERSIONED = "session"
 
+    session: Name
     reason: str | None = None
 
 
