@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
@@ -80,7 +80,7 @@ class BlockingEventLog:
     @overload
     def append(
         self,
-        events: list[Event],
+        events: Sequence[Event],
         *,
         expected_version: int | None = None,
         durability: Durability | None = None,

@@ -30,6 +30,7 @@ _MALFORMED = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
 """What msgspec raises for data: text that is not Unicode and numbers or nesting without measure."""
 
 _UNKNOWN_NESTED = re.compile(r"unknown field .* at `\$\.(\w+)")
+_NO_EVENT = "an entry holds no event: "
 _EXTRA = b'"extra":'
 _ENVELOPE = frozenset(UnknownEvent.__struct_fields__)
 
@@ -95,7 +96,7 @@ class Codec:
                 remedy="Decode bytes with errors='replace' before you append them.",
             ) from None
         except (UndecodablePayload, TypeError, *_MALFORMED) as error:
-            reason = getattr(error, "message", str(error)).rstrip(".")
+            reason = getattr(error, "message", str(error)).removeprefix(_NO_EVENT).rstrip(".")
             raise InvalidEvent(
                 f"event {event.id!r} of type {event.type} is malformed: {reason}."
             ) from None
@@ -129,7 +130,7 @@ class Codec:
             return self._from_document(document)
         except (TypeError, KeyError, *_MALFORMED) as error:
             raise UndecodablePayload(
-                f"an entry holds no event: {error}.",
+                f"{_NO_EVENT}{error}.",
                 remedy="It stays in the log; readers report it and go on.",
             ) from None
 

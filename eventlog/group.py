@@ -11,7 +11,7 @@ from typing import Any
 from redis.exceptions import RedisError, ResponseError
 
 from eventlog.connection import translate
-from eventlog.entry import RawEntry
+from eventlog.entry import RawEntry, raw_entries
 from eventlog.errors import EventLogError, HistoryGap
 from eventlog.ids import EntryId
 from eventlog.log import EventLog
@@ -69,7 +69,7 @@ class GroupReader:
 
         After a lost connection or a time-out call `pending` first: a lost reply delivered too.
         """
-        longest_ms = int(self._log.settings.command_timeout_s * 1000 * 0.8)
+        longest_ms = self._log.settings.longest_block_ms
         block = () if block_ms is None else ("BLOCK", max(1, min(block_ms, longest_ms)))
         return self._entries(await self._read_group(limit, ">", *block))
 
@@ -107,7 +107,6 @@ class GroupReader:
         return known or EventLogError(f"the server answered: {error}")
 
     def _entries(self, reply: Any) -> list[RawEntry]:
-        entries = []
         for entry_id, fields in reply:
             if not fields:
                 raise HistoryGap(
@@ -115,5 +114,4 @@ class GroupReader:
                     f"group {self._group!r} had processed it.",
                     remedy="Rebuild from the archive.",
                 )
-            entries.append(RawEntry(EntryId.parse(entry_id), fields[1]))
-        return entries
+        return raw_entries(reply)

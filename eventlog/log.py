@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
-import msgspec
-import structlog
 from redis.asyncio import Redis
 
 from eventlog.clock import SYSTEM_CLOCK, Clock
@@ -21,12 +19,13 @@ from eventlog.errors import InvalidCursor, InvalidEvent, LogNotOpen
 from eventlog.event import Event
 from eventlog.ids import START, EntryId
 from eventlog.keys import Keys
+from eventlog.logs import get_logger
 from eventlog.memory_store import MemoryStore
 from eventlog.metadata import DEFAULT_PARTITION_COUNT, open_metadata
 from eventlog.partition import Partitions
 from eventlog.producer import Producer
 from eventlog.redis_store import RedisStore
-from eventlog.settings import Durability, Settings, load_settings
+from eventlog.settings import Durability, Settings, change_settings, load_settings
 from eventlog.shares import cut, deal_events, entities_of
 from eventlog.store import Store
 from eventlog.tail import Tail, decode_entry
@@ -35,7 +34,7 @@ from eventlog.writer import AppendResult, Request, Writer
 
 READ_PAGE_ENTRIES = 1000
 
-_log = structlog.get_logger("eventlog")
+_log = get_logger("log")
 
 
 class EventLog:
@@ -86,9 +85,8 @@ class EventLog:
         """
         if settings is None:
             settings = load_settings(url=url, **overrides)
-        elif url is not None or overrides:
-            changes = overrides if url is None else {"url": url, **overrides}
-            settings = msgspec.structs.replace(settings, **changes)
+        else:
+            settings = change_settings(settings, url=url, **overrides)
         codec = Codec(types, upcasters=upcasters, max_event_bytes=settings.max_event_bytes)
         return cls(settings, codec, clock)
 
@@ -102,7 +100,7 @@ class EventLog:
         **overrides: Any,
     ) -> Self:
         """Return a log that forgets everything when it is closed: for tests of your own program."""
-        settings = load_settings(environment={}, **overrides)
+        settings = change_settings(Settings(), **overrides)
         codec = Codec(types, upcasters=upcasters, max_event_bytes=settings.max_event_bytes)
         return cls(settings, codec, clock, in_memory=True)
 
@@ -183,6 +181,11 @@ class EventLog:
         return self._partitions.count
 
     @property
+    def is_in_memory(self) -> bool:
+        """Whether the log is one of `in_memory`, without a server."""
+        return self._in_memory
+
+    @property
     def client(self) -> Redis:
         """The connection to the server, for the layers above. Raises LogNotOpen."""
         if self._client is None:
@@ -217,7 +220,7 @@ class EventLog:
     @overload
     async def append(
         self,
-        events: list[Event],
+        events: Sequence[Event],
         *,
         expected_version: int | None = None,
         durability: Durability | None = None,
@@ -225,7 +228,7 @@ class EventLog:
 
     async def append(
         self,
-        events: Event | list[Event],
+        events: Event | Sequence[Event],
         *,
         expected_version: int | None = None,
         durability: Durability | None = None,
@@ -239,9 +242,9 @@ class EventLog:
         `durability`: `memory` when the server has it, `fsync` when its disk has, `replicated` when
         a replica has. Raises InvalidEvent and its kin, VersionConflict, LogUnavailable.
         """
-        if isinstance(events, list):
-            return await self._append_all(events, expected_version, durability)
-        return (await self._append_all([events], expected_version, durability))[0]
+        if isinstance(events, Event):
+            return (await self._append_all([events], expected_version, durability))[0]
+        return await self._append_all(list(events), expected_version, durability)
 
     async def _append_all(
         self, events: list[Event], expected_version: int | None, durability: Durability | None
@@ -306,16 +309,19 @@ class EventLog:
         `after` and `before` are exclusive; `reverse` gives the newest first. One conversation is
         picked out of its partition: for recent messages the history view is faster.
         """
+        store = self._store
         if (conversation is None) == (partition is None):
             raise InvalidEvent("read takes either a conversation or a partition.")
         if partition is None:
             assert conversation is not None
             partition = self.partition_of(conversation)
+        if not 0 <= partition < self.partition_count:
+            raise InvalidEvent(f"there is no partition {partition}.")
         found: list[Entry] = []
         page_size = limit if conversation is None else READ_PAGE_ENTRIES
         low, high = after or START, before
         while len(found) < limit:
-            reader = self._store.read_back if reverse else self._store.read
+            reader = store.read_back if reverse else store.read
             page = await reader(partition, low, high, page_size)
             for raw_entry in page:
                 entry = decode_entry(self.codec, partition, raw_entry)

@@ -11,7 +11,7 @@ from redis.exceptions import NoScriptError, RedisError
 from eventlog.batch import Batch, Outcome, pack_batch, unpack_outcome
 from eventlog.clock import Clock
 from eventlog.connection import ServerInfo, translate
-from eventlog.entry import RawEntry
+from eventlog.entry import RawEntry, raw_entries
 from eventlog.errors import (
     EventLogError,
     LogNotOpen,
@@ -105,7 +105,7 @@ class RedisStore:
         return replies[0]
 
     async def _confirmation(self, durability: Durability) -> tuple[str | int, ...]:
-        timeout_ms = int(self._settings.command_timeout_s * 1000 * 0.8)
+        timeout_ms = self._settings.longest_block_ms
         if durability == "replicated":
             return ("WAIT", 1, timeout_ms)
         if not self._server.is_appendonly:
@@ -139,7 +139,7 @@ class RedisStore:
         if before == START:
             return []  # the server knows no range that ends before its first id
         end = f"({before}" if before else "+"
-        return _entries(
+        return raw_entries(
             await self._call(
                 "XRANGE", self._keys.stream(partition), f"({after}", end, "COUNT", limit
             )
@@ -152,7 +152,7 @@ class RedisStore:
         if before == START:
             return []  # the server knows no range that ends before its first id
         end = f"({before}" if before else "+"
-        return _entries(
+        return raw_entries(
             await self._call(
                 "XREVRANGE", self._keys.stream(partition), end, f"({after}", "COUNT", limit
             )
@@ -166,13 +166,14 @@ class RedisStore:
         arguments: list[Any] = ["COUNT", limit]
         if timeout_ms:
             # Above the socket's time-out the client would give up before the server answers.
-            longest_ms = int(self._settings.command_timeout_s * 1000 * 0.8)
-            arguments += ["BLOCK", min(timeout_ms, longest_ms)]
+            arguments += ["BLOCK", min(timeout_ms, self._settings.longest_block_ms)]
         reply = await self._call(
             "XREAD", *arguments, "STREAMS", *streams, *map(str, cursor.values())
         )
         return [
-            (streams[name], entry) for name, entries in reply or () for entry in _entries(entries)
+            (streams[name], entry)
+            for name, entries in reply or ()
+            for entry in raw_entries(entries)
         ]
 
     async def heads(self) -> list[EntryId]:
@@ -235,8 +236,3 @@ class RedisStore:
                 remedy="Restore the server from a backup; do not delete keys of the log by hand.",
             )
         return EventLogError(f"the server answered: {mask_url(str(error))}")
-
-
-def _entries(reply: Any) -> list[RawEntry]:
-    # The one field of an entry is `e`; see the header of append.lua.
-    return [RawEntry(EntryId.parse(entry_id), fields[1]) for entry_id, fields in reply]

@@ -31,16 +31,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     url: str | None = None
     """`redis://`, `rediss://` or `unix://`; None runs the embedded server in `data_dir`."""
     password: str | None = None
+    """Of a server that `url` names without one; never sent to the embedded server."""
     db: Annotated[int, Meta(ge=0, le=15)] = 0
+    """The server's database, where the url has none."""
     key_prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}\Z")] = "eventlog"
+    """Which log on the server: logs of different prefixes share no key."""
     partition_count: Annotated[int, Meta(ge=1, le=1024)] | None = None
     """Fixed when the log is created (8 where unset); afterwards it must match if given."""
     connect_timeout_s: Annotated[float, Meta(gt=0)] = 5.0
+    """How long a connection may take."""
     command_timeout_s: Annotated[float, Meta(gt=0)] = 3.0
+    """How long one command may take before it counts as lost."""
     max_retries: Annotated[int, Meta(ge=0, le=100)] = 3
+    """How often the log sends a lost call again; each is idempotent."""
     durability: Durability = "memory"
+    """What an acknowledged append survives, where the call does not say."""
     dedup_window_s: Annotated[int, Meta(ge=60)] = 24 * 3600
+    """How long an event id is remembered at least; at most twice as long."""
     max_event_bytes: Annotated[int, Meta(ge=1024)] = 1024 * 1024
+    """The largest event as JSON."""
     data_dir: str | None = None
     """Home of the embedded server; None is the user's data directory."""
     archive_dir: str | None = None
@@ -48,9 +57,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     server_binary: str | None = None
     """A `valkey-server` or `redis-server` for the embedded server; None is the bundled one."""
     chat_history_limit: Annotated[int, Meta(ge=1, le=100_000)] = 500
-    """Messages kept hot per conversation; older ones are answered from the archive."""
+    """Messages kept hot per conversation; SQL has the older ones."""
     session_ttl_s: Annotated[int, Meta(ge=1)] = 1800
+    """An active session idle for longer becomes dormant."""
     lease_ttl_ms: Annotated[int, Meta(ge=100)] = 4000
+    """A worker silent for longer loses its partitions to the others."""
 
     @property
     def data_path(self) -> Path:
@@ -63,6 +74,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if self.archive_dir is None:
             return self.data_path / "archive"
         return Path(self.archive_dir).expanduser().absolute()
+
+    @property
+    def longest_block_ms(self) -> int:
+        """How long a command may block on the server before the client's own time-out strikes.
+
+        A server wakes blocked clients up to 100 ms late (`hz`).
+        """
+        timeout_ms = int(self.command_timeout_s * 1000)
+        return max(1, timeout_ms - max(200, timeout_ms // 5))
 
     def masked(self) -> dict[str, Any]:
         """Return the settings for people to read, credentials replaced by `***`."""
@@ -127,6 +147,13 @@ def load_settings(
         merged.update(values)
         sources.update(dict.fromkeys(values, source))
     return _convert(merged, sources)
+
+
+def change_settings(settings: Settings, **arguments: Any) -> Settings:
+    """Return the settings with arguments in place of some, checked alike. None changes nothing."""
+    given = {key: value for key, value in arguments.items() if value is not None}
+    values = {**msgspec.structs.asdict(settings), **given}
+    return _convert(values, dict.fromkeys(values, "the arguments"))
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:

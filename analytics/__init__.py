@@ -1,0 +1,24 @@
+"""Memory: the log's entries in Parquet segments, and SQL over them and the live tail."""
+
+from analytics.archiver import Archiver, Rolling
+from analytics.catalogue import Catalogue
+from analytics.connection import VIEWS, connect
+from analytics.segment import Coverage, Segment
+from analytics.status import PartitionStatus, archive_status
+from analytics.storage import DirectoryStorage, Storage
+from analytics.warehouse import Warehouse
+
+__all__ = [
+    "VIEWS",
+    "Archiver",
+    "Catalogue",
+    "Coverage",
+    "DirectoryStorage",
+    "PartitionStatus",
+    "Rolling",
+    "Segment",
+    "Storage",
+    "Warehouse",
+    "archive_status",
+    "connect",
+]

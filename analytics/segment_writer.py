@@ -1,0 +1,144 @@
+"""Writing one segment file: row group by row group, synced and checked before it may be published.
+
+Synchronous; the archiver calls `add` in order and `finish` once. Turning entries into columns needs
+the interpreter, laying columns together and compressing them does not: the latter runs in a thread
+of its own, one row group behind.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analytics.columns import SCHEMA, Chunk, assemble, encode_page
+from analytics.pages import Page
+from analytics.segment import Segment
+from analytics.steps import Reached, go_on
+from eventlog.codec import Codec
+from eventlog.errors import EventLogError
+
+ROW_GROUP_ROWS = 25_000
+ROW_GROUP_BYTES = 8 * 1024 * 1024
+"""Of JSON: large events make shorter row groups, so that memory stays flat."""
+
+FORMAT = "1"
+"""Of the file's layout: written into its metadata under `eventlog.format`."""
+
+_HIGH_CARDINALITY = frozenset(
+    {"sequence", "id", "occurred_at", "causation_id", "text", "arguments", "result", "raw"}
+)
+
+
+def parquet_options(schema: pa.Schema = SCHEMA) -> dict[str, Any]:
+    """Return the options every segment is written with, for `ParquetWriter` or `write_table`."""
+    return {
+        "compression": "zstd",
+        "compression_level": 3,
+        "use_dictionary": [name for name in schema.names if name not in _HIGH_CARDINALITY],
+        "column_encoding": {
+            "sequence": "DELTA_BINARY_PACKED",
+            "occurred_at": "DELTA_BINARY_PACKED",
+        },
+        "write_statistics": True,
+        "write_page_checksum": True,
+    }
+
+
+class SegmentWriter:
+    """Writes one segment to a temporary path. Close it with `finish` or `abandon`."""
+
+    def __init__(
+        self,
+        path: Path,
+        segment: Segment,
+        codec: Codec,
+        reached: Reached = go_on,
+    ) -> None:
+        self._path = path
+        self._segment = segment
+        self._codec = codec
+        self._reached = reached
+        self._chunks: list[Chunk] = []
+        self._waiting_rows = 0
+        self._waiting_bytes = 0
+        self._writer = pq.ParquetWriter(path, SCHEMA, **parquet_options())
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="segment-writer")
+        self._writing: Future[None] | None = None
+
+    def add(self, page: Page) -> None:
+        """Take the next entries of the partition, in order."""
+        self._chunks.append(encode_page(page, self._codec))
+        self._waiting_rows += len(page.raws)
+        self._waiting_bytes += page.byte_count
+        if self._waiting_rows >= ROW_GROUP_ROWS or self._waiting_bytes >= ROW_GROUP_BYTES:
+            self._flush()
+
+    def finish(self) -> None:
+        """Complete the file, sync it and check that it holds exactly the segment's entries."""
+        self._flush()
+        self._wait()
+        self._thread.shutdown()
+        self._writer.add_key_value_metadata({"eventlog.format": FORMAT})
+        self._writer.close()
+        descriptor = os.open(self._path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        check_segment(self._path, self._segment)
+
+    def abandon(self) -> None:
+        """Stop writing and delete the temporary file."""
+        self._thread.shutdown(cancel_futures=True)
+        self._writer.close()
+        self._path.unlink(missing_ok=True)
+
+    def _flush(self) -> None:
+        self._wait()
+        if self._chunks:
+            chunks, self._chunks = self._chunks, []
+            self._waiting_rows = self._waiting_bytes = 0
+            self._writing = self._thread.submit(self._write, chunks)
+
+    def _wait(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, chunks: list[Chunk]) -> None:
+        table = assemble(self._segment.partition, chunks)
+        self._writer.write_table(table, row_group_size=len(table))
+        self._reached("writing")
+
+
+def check_segment(path: Path, segment: Segment) -> None:
+    """Ensure that the file holds each sequence of the segment once, in order.
+
+    Raises EventLogError where it does not: the file must not be published.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            row_count = file.metadata.num_rows
+            sequence = file.read(columns=["sequence"]).column(0).combine_chunks()
+    except (OSError, pa.ArrowException) as error:
+        raise _unfit(segment, f"cannot be read: {error}") from None
+    if row_count != segment.row_count or not sequence.equals(
+        pa.arange(segment.first, segment.last + 1)
+    ):
+        raise _unfit(
+            segment,
+            f"holds {row_count:,} rows instead of sequences {segment.first} to {segment.last} "
+            "once each",
+        )
+
+
+def _unfit(segment: Segment, why: str) -> EventLogError:
+    return EventLogError(
+        f"the file written for {segment.name} {why}.",
+        remedy="Nothing was published. Look for a damaged disk or a log edited by hand.",
+    )

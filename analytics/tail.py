@@ -1,0 +1,93 @@
+"""The live tail: what the log has beyond the archive position, as one table, kept between queries.
+
+Each refresh reads only what is new and drops what the archive has taken over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from analytics.columns import SCHEMA, assemble, encode_page
+from analytics.pages import Page, PageSize
+from analytics.segment import Coverage
+from eventlog.codec import Codec
+from eventlog.errors import HistoryGap
+from eventlog.ids import START, EntryId
+from eventlog.log import EventLog
+
+MAX_PIECES = 16
+"""Many refreshes make many small pieces, which are slow to scan: beyond this they are joined."""
+
+
+@dataclass
+class _Part:
+    """The tail of one partition: rows of the sequences after `start` up to `end`."""
+
+    start: int = 0
+    end: EntryId = START
+    table: pa.Table = field(default_factory=SCHEMA.empty_table)
+
+    def begin_at(self, position: EntryId) -> None:
+        """Drop the rows up to `position`; they are in the archive."""
+        if self.start <= position.n <= self.end.n:
+            self.table = self.table.slice(position.n - self.start)
+        else:
+            self.table = SCHEMA.empty_table()
+            self.end = position
+        self.start = position.n
+
+    def extend(self, table: pa.Table, end: EntryId) -> None:
+        self.table = pa.concat_tables([self.table, table])
+        if self.table.column(0).num_chunks > MAX_PIECES:
+            self.table = self.table.combine_chunks()
+        self.end = end
+
+
+class LiveTail:
+    """The entries of all partitions that no segment holds yet."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._parts: dict[int, _Part] = {}
+
+    async def refresh(self, coverages: Mapping[int, Coverage]) -> pa.Table:
+        """Return everything after the archive positions, up to the last entry appended by now.
+
+        Raises HistoryGap where entries between the two are gone: read the coverages again, the
+        archive may have moved on.
+        """
+        heads = await self._log.heads()
+        for partition, head in enumerate(heads):
+            coverage = coverages.get(partition)
+            part = self._parts.setdefault(partition, _Part())
+            part.begin_at(coverage.position if coverage else START)
+            await self._follow(partition, part, head)
+        return pa.concat_tables([part.table for part in self._parts.values()])
+
+    async def _follow(self, partition: int, part: _Part, head: EntryId) -> None:
+        size = PageSize()
+        pages: list[Page] = []
+        end = part.end
+        while end.n < head.n:
+            entries = await self._log.read_raw(partition, end, size.entries)
+            if not entries or entries[0].id.n != end.n + 1:
+                raise HistoryGap(
+                    f"partition {partition}: entry {end.n + 1} is neither in the archive nor in "
+                    "the log.",
+                    remedy="Restore the missing segment, or the server's data, from a backup.",
+                )
+            page = Page.of_entries(entries)
+            size.learn(page)
+            pages.append(page)
+            end = entries[-1].id
+        if pages:
+            table = await asyncio.to_thread(_encode, partition, pages, self._log.codec)
+            part.extend(table, end)
+
+
+def _encode(partition: int, pages: list[Page], codec: Codec) -> pa.Table:
+    return assemble(partition, [encode_page(page, codec) for page in pages])

@@ -1,0 +1,99 @@
+"""Project: how close to a consumer that reads and acknowledges and does nothing else.
+
+All views are folded. The limit is XREADGROUP and XACK, 500 entries at a time, by one client, over
+the same entries in the same run; the two take turns and their medians are compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tempfile
+import time
+from statistics import median
+from typing import Any
+
+from bench.events import chat_events
+from bench.row import Row
+from eventlog import EventLog
+from projections.builtin import DEFAULT_PROJECTIONS
+from projections.letters import GROUP
+from projections.projector import Projector
+
+BATCH_ENTRIES = 500
+CHUNK_EVENTS = 20_000
+ROUNDS = 3
+AIM = 0.50
+
+
+async def fill(log: EventLog, event_count: int) -> None:
+    """Append the seeded events."""
+    producer = await log.producer("bench-project")
+    events = chat_events(event_count)
+    for start in range(0, event_count, CHUNK_EVENTS):
+        chunk = events[start : start + CHUNK_EVENTS]
+        await producer.append([(start + i + 1, event) for i, event in enumerate(chunk)])
+
+
+async def drain(log: EventLog, group: str) -> int:
+    """Return how many entries were read and acknowledged, with no work done on them."""
+    client, total = log.client, 0
+    for partition in range(log.partition_count):
+        stream = log.keys.stream(partition)
+        await client.xgroup_create(stream, group, "0", mkstream=True)
+        read = ("XREADGROUP", "GROUP", group, "c", "COUNT", BATCH_ENTRIES, "STREAMS", stream, ">")
+        while reply := await client.execute_command(*read):
+            entries: list[Any] = reply[0][1]
+            await client.execute_command("XACK", stream, group, *(entry[0] for entry in entries))
+            total += len(entries)
+        await client.execute_command("XGROUP", "DESTROY", stream, group)
+    return total
+
+
+async def forget(log: EventLog) -> None:
+    """Delete every read model, so that the next round folds from the start."""
+    for partition in range(log.partition_count):
+        models = [projection.model for projection in DEFAULT_PROJECTIONS]
+        doomed = [log.keys.checkpoints(partition)]
+        for model in models:
+            pattern = log.keys.documents(partition, model).removesuffix(":doc") + ":*"
+            doomed += [key.decode() async for key in log.client.scan_iter(pattern, count=1000)]
+        await log.client.unlink(*doomed)
+        await log.client.execute_command("XGROUP", "DESTROY", log.keys.stream(partition), GROUP)
+
+
+async def measure(event_count: int, log: EventLog) -> list[Row]:
+    """Return the row, folding and draining in turn."""
+    await fill(log, event_count)
+    # As a process that does nothing but project would: entries die young, the rest lives on.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+    rates: list[float] = []
+    limits: list[float] = []
+    for number in range(ROUNDS):
+        started_s = time.perf_counter()
+        drained = await drain(log, f"bench-drain-{number}")
+        limits.append(drained / (time.perf_counter() - started_s))
+        started_s = time.perf_counter()
+        await Projector(log).run_until_caught_up()
+        rates.append(drained / (time.perf_counter() - started_s))
+        await forget(log)
+    rate, limit = median(rates), median(limits)
+    return [Row("project, all views", rate, "XREADGROUP + XACK", limit, rate / limit, AIM)]
+
+
+async def _measure_alone(event_count: int) -> list[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        async with EventLog.open(data_dir=folder, key_prefix="bench") as log:
+            return await measure(event_count, log)
+
+
+def run(event_count: int) -> list[Row]:
+    """Return the row, measured on a server of its own."""
+    return asyncio.run(_measure_alone(event_count))
+
+
+if __name__ == "__main__":
+    for row in run(200_000):
+        print(f"{row.name}: {row.rate_per_s:,.0f}/s, {row.ratio:.2f} of {row.limit_name}")
