@@ -60,7 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Messages kept hot per conversation; SQL has the older ones."""
     session_ttl_s: Annotated[int, Meta(ge=1)] = 1800
     """An active session idle for longer becomes dormant."""
-    lease_ttl_ms: Annotated[int, Meta(ge=100)] = 4000
+    lease_ttl_ms: Annotated[int, Meta(ge=100)] = 3000
     """A worker silent for longer loses its partitions to the others."""
 
     @property

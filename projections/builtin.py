@@ -1,0 +1,19 @@
+"""The projections that every log has."""
+
+from __future__ import annotations
+
+from projections.projection import Projection
+from projections.views.activity import ACTIVITY_MINUTES, ACTIVITY_TOTALS
+from projections.views.conversations import CONVERSATIONS
+from projections.views.dead_letters import DEAD_LETTERS
+from projections.views.history import HISTORY
+from projections.views.sessions import SESSIONS
+
+DEFAULT_PROJECTIONS: tuple[Projection, ...] = (
+    SESSIONS,
+    HISTORY,
+    CONVERSATIONS,
+    DEAD_LETTERS,
+    ACTIVITY_MINUTES,
+    ACTIVITY_TOTALS,
+)

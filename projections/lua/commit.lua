@@ -1,0 +1,165 @@
+--[[ Apply a folded batch to the read models of one partition: all of it, or nothing.
+
+KEYS  1 lease   2 checkpoints   3 stream   4.. documents, indexes, facets, feeds, counts of items
+      dropped from feeds  (one slot)
+ARGV  1 msgpack array; a key is given as its place in KEYS:
+        1 generation   of the lease, as acquired
+        2 group        that moves on to `last`; or false
+        3 first        entry id of the batch's first entry
+        4 last         entry id of its last one; sequences between are without gap
+        5 models       { model, checkpoint it must have, ... }, at least one
+        6 documents    { { key, { document, JSON, ... }, { deleted document, ... } }, ... }
+        7 indexes      { { key, { score, document, ... }, { document that left, ... },
+                         key of the facet that counts it or false, value counted }, ... }
+        8 feeds        { { key, items kept at most, { item, ... }, key of dropped counts, feed }, ... },
+                       an item being its text, or its place in the batch, from 1: the stream has it
+
+Returns, always an array whose first item says what happened:
+  { 'committed' }
+  { 'already_applied' }             every model is at `last` or beyond; nothing written
+  { 'fenced' }                      the lease went to another owner; nothing written
+  { 'gap', model, checkpoint }      the model is neither there nor beyond; nothing written
+  { 'entries_gone' }                the stream lacks entries of the batch; nothing written
+  { 'group_gone' }                  the group does not exist; nothing written
+
+Errors  BADBATCH  the argument does not have the shape above; nothing written
+
+A checkpoint moves only together with the state it speaks for, hence each entry is folded once.
+--]]
+--!include lease
+
+local lease, checkpoints, stream = KEYS[1], KEYS[2], KEYS[3]
+local batch = cmsgpack.unpack(ARGV[1])
+local generation, group, first, last = batch[1], batch[2], batch[3], batch[4]
+local models, documents, indexes, feeds = batch[5], batch[6], batch[7], batch[8]
+
+local CHUNK = 3000 -- even, since pairs stay together; unpack() puts values on a stack of 8,000
+
+local function in_chunks(call, items)
+  if #items > 0 and #items <= CHUNK then
+    return call(unpack(items))
+  end
+  for from = 1, #items, CHUNK do
+    call(unpack(items, from, math.min(from + CHUNK - 1, #items)))
+  end
+end
+
+local function sequence(entry_id)
+  return tonumber(string.match(entry_id, '^%d+%-(%d+)$'))
+end
+
+-- 1. May it be applied? --------------------------------------------------------------------------
+local function is_pairs(list)
+  return type(list) == 'table' and #list % 2 == 0
+end
+
+local function is_well_formed()
+  if not is_pairs(models) or #models == 0 or not sequence(first) or not sequence(last) then
+    return false
+  end
+  for _, part in ipairs({ documents, indexes, feeds }) do
+    for _, change in ipairs(part) do
+      if not KEYS[change[1]] then return false end
+    end
+  end
+  for _, change in ipairs(documents) do
+    if not is_pairs(change[2]) or type(change[3]) ~= 'table' then return false end
+  end
+  for _, change in ipairs(indexes) do
+    if not is_pairs(change[2]) or type(change[3]) ~= 'table' then return false end
+    if change[4] and not KEYS[change[4]] then return false end
+    for i = 1, #change[2], 2 do
+      if type(change[2][i]) ~= 'number' then return false end
+    end
+  end
+  for _, change in ipairs(feeds) do
+    if type(change[2]) ~= 'number' or type(change[3]) ~= 'table' or not KEYS[change[4]] then
+      return false
+    end
+  end
+  return true
+end
+
+if not is_well_formed() then
+  return redis.error_reply('BADBATCH the batch is malformed')
+end
+if not lease_is_held(lease, generation) then
+  return { 'fenced' }
+end
+
+local applied = 0
+local misplaced
+for i = 1, #models, 2 do
+  local stored = redis.call('HGET', checkpoints, models[i]) or '0-0'
+  if stored ~= models[i + 1] then
+    if sequence(stored) >= sequence(last) then
+      applied = applied + 1
+    end
+    misplaced = misplaced or { 'gap', models[i], stored }
+  end
+end
+
+if applied == #models / 2 then
+  return { 'already_applied' }
+elseif misplaced then
+  return misplaced
+end
+
+local entries
+for _, change in ipairs(feeds) do
+  local items = change[3]
+  for i, item in ipairs(items) do
+    if type(item) == 'number' then
+      if not entries then
+        entries = redis.call('XRANGE', stream, first, last)
+        if #entries ~= sequence(last) - sequence(first) + 1 then return { 'entries_gone' } end
+      end
+      local entry = entries[item]
+      if not entry then return redis.error_reply('BADBATCH no such entry in the batch') end
+      items[i] = entry[1] .. ' ' .. entry[2][2]
+    end
+  end
+end
+
+-- The group has no pending entries: its position is the checkpoint, for whoever trims.
+if group then
+  local moved = redis.pcall('XGROUP', 'SETID', stream, group, last, 'ENTRIESREAD', sequence(last))
+  if moved.err then return { 'group_gone' } end
+end
+
+-- 2. Write it. Nothing below can fail but for lack of memory, which the server checks before. ----
+for _, change in ipairs(documents) do
+  local key = KEYS[change[1]]
+  in_chunks(function(...) redis.call('HSET', key, ...) end, change[2])
+  in_chunks(function(...) redis.call('HDEL', key, ...) end, change[3])
+end
+for _, change in ipairs(indexes) do
+  local key = KEYS[change[1]]
+  in_chunks(function(...) redis.call('ZREM', key, ...) end, change[3])
+  in_chunks(function(...) redis.call('ZADD', key, ...) end, change[2])
+  if change[4] then -- a facet's count is its index's size, so they cannot differ
+    local count = redis.call('ZCARD', key)
+    if count > 0 then
+      redis.call('ZADD', KEYS[change[4]], count, change[5])
+    else
+      redis.call('ZREM', KEYS[change[4]], change[5])
+    end
+  end
+end
+for _, change in ipairs(feeds) do
+  local key, limit, items = KEYS[change[1]], change[2], change[3]
+  local length
+  if #items <= CHUNK then
+    length = redis.call('RPUSH', key, unpack(items))
+  else
+    in_chunks(function(...) length = redis.call('RPUSH', key, ...) end, items)
+  end
+  if length > limit then
+    redis.call('LTRIM', key, -limit, -1)
+    redis.call('HINCRBY', KEYS[change[4]], change[5], length - limit)
+  end
+end
+for i = 1, #models, 2 do
+  redis.call('HSET', checkpoints, models[i], last)
+end
+return { 'committed' }

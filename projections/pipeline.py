@@ -1,0 +1,202 @@
+"""The pipeline of one partition: folds a batch while the one before is being committed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from eventlog.entry import RawEntry
+from eventlog.errors import EventLogError, Fenced, HistoryGap
+from eventlog.ids import EntryId
+from eventlog.lease import Lease
+from eventlog.log import EventLog
+from eventlog.logs import get_logger
+from projections.batch import (
+    AlreadyApplied,
+    CheckpointGap,
+    Commit,
+    Committed,
+    DocumentChanges,
+    EntriesGone,
+    FeedChanges,
+    GroupGone,
+    LeaseLost,
+)
+from projections.fold import DocumentSlot, FeedSlot, Folder, FoldFailed, Poison
+from projections.letters import is_own_letter, letter_of
+from projections.projection import Projection
+from projections.store import ModelStore
+from projections.tasks import end_calls
+
+BATCH_ENTRIES = 500
+"""Entries per commit: 1,000 measured slower, as fold and commit then overlap less."""
+BATCH_BYTES = 4 * 1024 * 1024
+"""What a batch may weigh, going by the batch before it: bounds memory when events are large."""
+
+_log = get_logger("projector")
+
+
+class Pipeline:
+    """Takes batches in order; `position` is the last entry folded.
+
+    At most one commit is under way. After any exception the pipeline is spent: its cached documents
+    may be ahead of what is stored.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        store: ModelStore,
+        projections: Sequence[Projection],
+        lease: Lease,
+        position: EntryId,
+        on_commit: Callable[[EntryId, int], None] = lambda _position, _count: None,
+        *,
+        moves_group: bool = True,
+    ) -> None:
+        self.position = position
+        self.batch_limit = BATCH_ENTRIES // 8  # until the first batch shows how large entries are
+        self._log = log
+        self._store = store
+        self._lease = lease
+        self._folder = Folder(projections, lease.partition, log.codec.decode, log.settings)
+        self._models = [projection.model for projection in projections]
+        self._on_commit = on_commit
+        self._moves_group = moves_group
+        self._committing: asyncio.Task[None] | None = None
+
+    async def put(self, raws: Sequence[RawEntry]) -> None:
+        """Fold a batch and start its commit, once that of the batch before has succeeded.
+
+        The batch is what the log has after `position`. Raises HistoryGap where that is not the next
+        entry; Fenced, LogUnavailable.
+        """
+        if not raws or raws[0].id.n != self.position.n + 1:
+            raise HistoryGap(
+                f"partition {self._lease.partition}: the entries after {self.position} are no "
+                f"longer in the log, and {', '.join(self._models)} lack them.",
+                remedy="Rebuild from the archive.",
+            )
+        poisons = self._folder.deal(raws)
+        documents, feeds, failed = await self._fold()
+        for slot in failed:
+            changes, more = slot.fold_with_care()
+            documents.append(changes)
+            poisons += more
+        if poisons:
+            await self._park(poisons)
+        commit = Commit(
+            partition=self._lease.partition,
+            lease=self._lease,
+            expected=dict.fromkeys(self._models, self.position),
+            first=raws[0].id,
+            last=raws[-1].id,
+            moves_group=self._moves_group,
+            documents=documents,
+            feeds=feeds,
+        )
+        await self.flush()
+        self._committing = asyncio.create_task(self._commit(commit))
+        self.position = commit.last
+        sampled = raws[::8]
+        entry_bytes = sum(len(raw.raw) for raw in sampled) // len(sampled) + 1
+        self.batch_limit = max(1, min(BATCH_ENTRIES, BATCH_BYTES // entry_bytes))
+
+    async def flush(self) -> None:
+        """Return when everything folded is committed."""
+        if self._committing is not None:
+            await self._committing
+            self._committing = None
+
+    async def until(self, reading: asyncio.Task[list[RawEntry]]) -> list[RawEntry]:
+        """Return what `reading` brings, raising at once should the commit fail meanwhile."""
+        while not reading.done():
+            waiting = {reading, self._committing} if self._committing else {reading}
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if self._committing is not None and self._committing.done():
+                await self.flush()
+        return reading.result()
+
+    async def abandon(self) -> None:
+        """Give up the commit under way, if any; it was applied or it was not."""
+        await end_calls(self._committing)
+
+    async def _fold(
+        self,
+    ) -> tuple[list[DocumentChanges], list[FeedChanges], list[DocumentSlot[Any]]]:
+        """Return the changes of the batch dealt out, and the slots to be folded with care."""
+        slots = [slot for slot in self._folder.slots if slot.work]
+        await self._warm(slots)
+        documents: list[DocumentChanges] = []
+        feeds: list[FeedChanges] = []
+        failed: list[DocumentSlot[Any]] = []
+        for slot in slots:
+            if isinstance(slot, FeedSlot):
+                feeds.append(slot.fold())
+                continue
+            try:
+                documents.append(slot.fold())
+            except FoldFailed:
+                failed.append(slot)
+        if failed:
+            # The documents are fetched again, so they must hold every batch before this one.
+            await self.flush()
+            await self._warm(failed)
+        return documents, feeds, failed
+
+    async def _warm(self, slots: Sequence[DocumentSlot[Any] | FeedSlot]) -> None:
+        cold = [
+            (slot, keys)
+            for slot in slots
+            if isinstance(slot, DocumentSlot) and (keys := slot.cold_keys())
+        ]
+        if cold:
+            wanted = [(slot.projection.model, keys) for slot, keys in cold]
+            stored = await self._store.documents(self._lease.partition, wanted)
+            for (slot, keys), documents in zip(cold, stored, strict=True):
+                slot.warm(keys, documents)
+
+    async def _park(self, poisons: Sequence[Poison]) -> None:
+        """Record poison entries in the log, before the commit that leaves them behind."""
+        letters = []
+        for poison in poisons:
+            _log.warning(
+                "poison_entry",
+                projection=poison.projection.model if poison.projection else None,
+                partition=self._lease.partition,
+                entry=str(poison.raw.id),
+                error=poison.error,
+            )
+            if not is_own_letter(poison.event):
+                letters.append(letter_of(poison, self._lease.partition, self._log.clock))
+        if letters:
+            await self._log.append([*letters])
+
+    async def _commit(self, commit: Commit) -> None:
+        outcome = await self._store.commit(commit)
+        match outcome:
+            case Committed() | AlreadyApplied():
+                self._on_commit(commit.last, commit.last.n - commit.first.n + 1)
+            case EntriesGone():
+                raise HistoryGap(
+                    f"partition {commit.partition}: entries between {commit.first} and "
+                    f"{commit.last} were trimmed while they were being folded.",
+                    remedy="Rebuild from the archive.",
+                )
+            case LeaseLost():
+                raise Fenced(
+                    f"the lease on partition {commit.partition} went to another owner.",
+                    remedy="Nothing of the batch was applied; the other owner applies it.",
+                )
+            case GroupGone():
+                raise EventLogError(
+                    f"group {commit.lease.group!r} is gone from partition {commit.partition}.",
+                    remedy="It is made again at the checkpoint when the projector starts anew.",
+                )
+            case CheckpointGap(model, stored):
+                raise EventLogError(
+                    f"{model} stands at {stored} in partition {commit.partition}, "
+                    f"not at {commit.expected[model]}.",
+                    remedy="The projector starts anew from what is stored.",
+                )

@@ -1,0 +1,104 @@
+"""What a projection is: a named, versioned fold of the log into a read model.
+
+Two kinds. A `DocumentProjection` folds the events of one key into one document, a msgspec struct
+kept as JSON, and says by which indexes it is found. A `FeedProjection` keeps the last events of one
+key as they are. Both are pure: what they make depends on their entries alone, so a read model can
+be made again from the log.
+
+>>> class Spending(msgspec.Struct):
+...     total_cents: int = 0
+>>> class Paid(Event, tag="invoice.paid", frozen=True, kw_only=True):
+...     amount_cents: int
+>>> class SpendingPerShop(DocumentProjection[Spending]):
+...     name = "spending"
+...     types = (Paid,)
+...     state_type = Spending
+...     def key(self, event: Paid) -> str:
+...         return event.conversation
+...     def initial(self, key: str) -> Spending:
+...         return Spending()
+...     def apply(self, state: Spending, entry: Entry) -> Spending:
+...         state.total_cents += entry.event.amount_cents
+...         return state
+>>> SpendingPerShop().model
+'spending@1'
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+import msgspec
+
+from eventlog.entry import Entry
+from eventlog.event import Event
+from eventlog.settings import Settings
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+IndexEntry = tuple[str, float]
+"""Name of an index and the document's score in it; pages run from the highest score down."""
+
+
+class Projection(ABC):
+    """What both kinds declare.
+
+    `types` are the event classes it is shown, subclasses included; `(Event,)` is every event.
+    Raise `version` whenever the fold or the shape of its state changes: the model is made anew.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    types: ClassVar[tuple[type[Event], ...]] = (Event,)
+
+    @property
+    def model(self) -> str:
+        """The read model's name, `name@version`."""
+        return f"{self.name}@{self.version}"
+
+    @abstractmethod
+    def key(self, event: Any) -> str | None:
+        """Return what the event belongs to, or None to leave it out."""
+
+
+class DocumentProjection(Projection, Generic[S]):
+    """Folds the events of one key into one document."""
+
+    state_type: type[S]
+    facets: ClassVar[tuple[str, ...]] = ()
+    """Index names before their colon whose values are counted: `status` for `status:active`."""
+
+    @abstractmethod
+    def initial(self, key: str) -> S:
+        """Return the document before its first event."""
+
+    @abstractmethod
+    def apply(self, state: S, entry: Entry) -> S | None:
+        """Return the document after the entry; None removes it.
+
+        May change and return the state it was given. An exception leaves the document as it was
+        and parks the entry as a dead letter.
+        """
+
+    def apply_all(self, state: S | None, key: str, entries: Sequence[Entry]) -> S | None:
+        """Return the document after the entries of one batch; None where there is none.
+
+        Override it only for speed, with the same result as `apply` one by one.
+        """
+        for entry in entries:
+            state = self.apply(self.initial(key) if state is None else state, entry)
+        return state
+
+    def index(self, key: str, state: S) -> Iterable[IndexEntry]:  # noqa: ARG002 - none by default
+        """Return where the document is found. It depends on nothing but key and state."""
+        return ()
+
+
+class FeedProjection(Projection):
+    """Keeps the last events of one key, oldest first, and counts all it ever took."""
+
+    @abstractmethod
+    def limit(self, settings: Settings) -> int:
+        """Return how many events of one key are kept."""

@@ -1,0 +1,216 @@
+"""Activity: how many events of which kind, per minute and ever.
+
+A label is the event's type, and after a colon what sort of it, where there is one:
+`message.received:action`, `session.transitioned:completed`, `bridge.event:irc.system`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import msgspec
+
+from eventlog.entry import Entry
+from eventlog.event import Event, UnknownEvent
+from eventlog.log import EventLog
+from eventlog.vocabulary import BridgeEvent, Message, SessionTransitioned
+from projections.live import Consistency, LiveDocuments
+from projections.paging import Page, decode_cursor, encode_cursor
+from projections.projection import DocumentProjection, IndexEntry
+from projections.store import ModelStore
+
+MINUTE_US = 60_000_000
+REMEMBERED_SORTS = 1000
+"""Sorts per type whose label is kept ready; a bridge may invent them without end."""
+
+_SORT_FIELDS: dict[type[Event], str] = {
+    Message: "message_type",
+    BridgeEvent: "event_type",
+    SessionTransitioned: "to_status",
+}
+
+
+class Minute(msgspec.Struct, omit_defaults=True):
+    """Events that occurred in one minute; `minute` counts minutes since 1970, UTC."""
+
+    minute: int
+    counts: dict[str, int] = {}
+
+
+class Total(msgspec.Struct):
+    """How many events of one label there ever were."""
+
+    label: str
+    count: int = 0
+
+
+class _Labels(dict[str | None, str]):
+    """Labels of one event type by sort, each spelled once: they are asked for at every event."""
+
+    def __init__(self, tag: str) -> None:
+        super().__init__({None: tag})
+        self._tag = tag
+
+    def __missing__(self, sort: str) -> str:
+        spelled = f"{self._tag}:{sort}"
+        if len(self) < REMEMBERED_SORTS:
+            self[sort] = spelled
+        return spelled
+
+
+_sorts: dict[type[Event], tuple[_Labels, Callable[[Any], str | None]]] = {}
+
+
+def label(event: Event) -> str:
+    """Return the label of an event."""
+    known = _sorts.get(type(event))
+    if known is None:
+        if isinstance(event, UnknownEvent):
+            return event.type
+        known = _sorts[type(event)] = _Labels(event.type), _sort_getter(type(event))
+    return known[0][known[1](event)]
+
+
+def _sort_getter(event_type: type[Event]) -> Callable[[Any], str | None]:
+    for base, name in _SORT_FIELDS.items():
+        if issubclass(event_type, base):
+            return attrgetter(name)
+    return _no_sort
+
+
+def _no_sort(_event: Event) -> None:
+    """Return the sort of an event that comes in one sort only."""
+
+
+class MinutesProjection(DocumentProjection[Minute]):
+    """Counts events by label in the minute they occurred."""
+
+    name = "activity_minutes"
+    types = (Event,)
+    state_type = Minute
+
+    def key(self, event: Event) -> str:
+        """Return the minute."""
+        return str(event.occurred_at // MINUTE_US)
+
+    def initial(self, key: str) -> Minute:
+        """Return a minute in which nothing happened."""
+        return Minute(int(key))
+
+    def apply(self, state: Minute, entry: Entry) -> Minute:
+        """Return the minute with one event more."""
+        counts, name = state.counts, label(entry.event)
+        counts[name] = counts.get(name, 0) + 1
+        return state
+
+    def apply_all(self, state: Minute | None, key: str, entries: Sequence[Entry]) -> Minute:
+        """Return the minute with all the events."""
+        state = state or self.initial(key)
+        counts = state.counts
+        for entry in entries:
+            name = label(entry.event)
+            counts[name] = counts.get(name, 0) + 1
+        return state
+
+    def index(self, key: str, state: Minute) -> tuple[IndexEntry, ...]:  # noqa: ARG002 - the state has it
+        """Return the one list of minutes, by time."""
+        return (("all", state.minute),)
+
+
+class TotalsProjection(DocumentProjection[Total]):
+    """Counts events by label."""
+
+    name = "activity_totals"
+    types = (Event,)
+    state_type = Total
+
+    def key(self, event: Event) -> str:
+        """Return the label."""
+        return label(event)
+
+    def initial(self, key: str) -> Total:
+        """Return the count of nothing."""
+        return Total(key)
+
+    def apply(self, state: Total, entry: Entry) -> Total:  # noqa: ARG002 - one is one
+        """Return the count with one event more."""
+        state.count += 1
+        return state
+
+    def apply_all(self, state: Total | None, key: str, entries: Sequence[Entry]) -> Total:
+        """Return the count with all the events."""
+        state = state or self.initial(key)
+        state.count += len(entries)
+        return state
+
+    def index(self, key: str, state: Total) -> tuple[IndexEntry, ...]:  # noqa: ARG002 - one list
+        """Return the one list of labels, in no order that means anything."""
+        return (("all", 0),)
+
+
+ACTIVITY_MINUTES = MinutesProjection()
+ACTIVITY_TOTALS = TotalsProjection()
+
+
+class _Place(NamedTuple):
+    before_minute: int
+
+
+class Activity:
+    """Questions about how much happened when. Every call may raise LogUnavailable."""
+
+    def __init__(self, log: EventLog, store: ModelStore | None = None) -> None:
+        self._log = log
+        self._minutes = LiveDocuments(log, ACTIVITY_MINUTES, store)
+        self._totals = LiveDocuments(log, ACTIVITY_TOTALS, store)
+
+    async def totals(self, *, consistency: Consistency = "live") -> dict[str, int]:
+        """Return how many events each label has."""
+        counts: Counter[str] = Counter()
+        async for total in self._totals.all("all", consistency):
+            counts[total.label] += total.count
+        return dict(counts)
+
+    async def by_type(self, *, consistency: Consistency = "live") -> dict[str, int]:
+        """Return how many events each type has."""
+        counts: Counter[str] = Counter()
+        for name, count in (await self.totals(consistency=consistency)).items():
+            counts[name.partition(":")[0]] += count
+        return dict(counts)
+
+    async def per_minute(
+        self,
+        from_us: int,
+        to_us: int,
+        *,
+        limit: int = 60,
+        cursor: str | None = None,
+        consistency: Consistency = "live",
+    ) -> Page[Minute]:
+        """Return the minutes in which anything occurred, newest first.
+
+        The minutes that overlap `from_us` up to, not with, `to_us`; both µs UTC. Raises
+        InvalidCursor.
+        """
+        end = -(-to_us // MINUTE_US)
+        if cursor is not None:
+            end = min(end, decode_cursor(cursor, _Place).before_minute)
+        reads = (
+            self._minutes.partition_page(
+                p, "all", limit + 1, (from_us // MINUTE_US, end), consistency
+            )
+            for p in range(self._log.partition_count)
+        )
+        merged: dict[int, Counter[str]] = {}
+        for part in await asyncio.gather(*reads):
+            for each in part:
+                merged.setdefault(each.minute, Counter()).update(each.counts)
+        # Every partition gave its newest, hence the newest of all are complete.
+        newest = sorted(merged, reverse=True)
+        items = [Minute(minute, dict(merged[minute])) for minute in newest[:limit]]
+        more = len(newest) > limit
+        return Page(items, encode_cursor(_Place(items[-1].minute)) if more else None)

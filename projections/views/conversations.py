@@ -1,0 +1,94 @@
+"""Conversations: which session a conversation is in now, and which it was in before."""
+
+from __future__ import annotations
+
+import msgspec
+
+from eventlog.entry import Entry
+from eventlog.event import Event
+from eventlog.log import EventLog
+from eventlog.vocabulary import ConversationCleared, ConversationCompacted, ConversationMapped
+from projections.live import Consistency, LiveDocuments
+from projections.paging import Page
+from projections.projection import DocumentProjection, IndexEntry
+from projections.store import ModelStore
+
+PAST_SESSION_LIMIT = 50
+"""Past sessions kept per conversation; `past_count` goes on, and the log has them all."""
+
+
+class Conversation(msgspec.Struct, omit_defaults=True):
+    """A conversation and its sessions. `updated_at` is µs UTC."""
+
+    conversation: str
+    session: str | None = None
+    """The current session; None when there is none, or none any more."""
+    past: list[str] = []
+    """Sessions it was in before, oldest first, the last few."""
+    past_count: int = 0
+    updated_at: int = 0
+    version: int = 0
+    """How often conversation.* events changed it: what `append(expected_version=…)` compares."""
+
+
+class ConversationsProjection(DocumentProjection[Conversation]):
+    """Folds the mapping events: they alone are the truth, a session that starts maps nothing."""
+
+    name = "conversations"
+    types = (ConversationMapped, ConversationCleared, ConversationCompacted)
+    state_type = Conversation
+
+    def key(self, event: Event) -> str:
+        """Return the conversation."""
+        return event.conversation
+
+    def initial(self, key: str) -> Conversation:
+        """Return a conversation that no session belongs to."""
+        return Conversation(key)
+
+    def apply(self, state: Conversation, entry: Entry) -> Conversation:
+        """Return the conversation after the entry."""
+        event = entry.event
+        following = None if isinstance(event, ConversationCleared) else event.session
+        if state.session is not None and state.session != following:
+            state.past = [*state.past, state.session][-PAST_SESSION_LIMIT:]
+            state.past_count += 1
+        state.session = following
+        state.updated_at = max(state.updated_at, event.occurred_at)
+        state.version += 1
+        return state
+
+    def index(self, key: str, state: Conversation) -> list[IndexEntry]:  # noqa: ARG002 - by state alone
+        """Return the list of mapped conversations, by last change in ms."""
+        return [] if state.session is None else [("mapped", state.updated_at // 1000)]
+
+
+CONVERSATIONS = ConversationsProjection()
+
+
+class Conversations:
+    """Questions about conversations. Every call may raise LogUnavailable."""
+
+    def __init__(self, log: EventLog, store: ModelStore | None = None) -> None:
+        self._log = log
+        self._documents = LiveDocuments(log, CONVERSATIONS, store)
+
+    async def get(
+        self, conversation: str, *, consistency: Consistency = "live"
+    ) -> Conversation | None:
+        """Return the conversation, or None where it was never mapped."""
+        partition = self._log.partition_of(conversation)
+        return await self._documents.get(partition, conversation, consistency)
+
+    async def list(
+        self,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        consistency: Consistency = "live",
+    ) -> Page[Conversation]:
+        """Return the conversations that have a session, last changed first.
+
+        Raises InvalidCursor.
+        """
+        return await self._documents.page("mapped", limit, cursor, consistency)

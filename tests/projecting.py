@@ -1,0 +1,259 @@
+"""Input, oracle and read-out for the tests of projections.
+
+The oracle counts in plain Python and shares no code with the folds.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from typing import Any, TypeVar
+
+import msgspec
+
+from eventlog.entry import Entry
+from eventlog.event import Event
+from eventlog.ids import EntryId
+from eventlog.log import EventLog
+from eventlog.vocabulary import (
+    BridgeEvent,
+    ConversationCleared,
+    ConversationCompacted,
+    ConversationMapped,
+    DeadLetterDiscarded,
+    DeadLetterParked,
+    DeadLetterReplayed,
+    DeadLetterResolved,
+    MessageQueued,
+    MessageReceived,
+    MessageSent,
+    SessionStarted,
+    SessionTouched,
+    SessionTransitioned,
+    ToolCalled,
+    ToolReturned,
+)
+from projections.live import Consistency
+from projections.projection import DocumentProjection
+from projections.store import ModelStore
+from projections.views.activity import Activity
+from projections.views.conversations import Conversations
+from projections.views.dead_letters import DeadLetters
+from projections.views.history import History
+from projections.views.sessions import Sessions
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+STATUSES = ("pending", "active", "dormant", "completed", "failed")
+START_US = 1_700_000_000_000_000
+
+
+def random_events(rnd: random.Random, count: int, chat_count: int = 7) -> list[Event]:
+    """Return events of every kind; each session and letter belongs to one chat."""
+    events: list[Event] = []
+    for number in range(count):
+        chat = rnd.randrange(chat_count)
+        base: dict[str, Any] = {
+            "conversation": f"chat:{chat}",
+            "id": f"e-{number}",
+            # Clocks jump back and forth: order must not depend on them.
+            "occurred_at": START_US + number * 1_000_000 + rnd.randrange(-90, 90) * 1_000_000,
+        }
+        within = {**base, "session": f"s-{chat}-{rnd.randrange(3)}"}
+        letter = {"letter": f"l-{chat}-{rnd.randrange(3)}", "group": "delivery"}
+        status = rnd.choice(STATUSES)
+        make = rnd.choice(
+            (
+                lambda b=base: MessageReceived(**b, text="hello", sender="u1"),
+                lambda b=within: MessageReceived(**b, text="wörld ✓", message_type="action"),
+                lambda b=within: MessageSent(**b, text="answer"),
+                lambda b=base: MessageQueued(**b, text="later"),
+                lambda b=within, s=status: SessionStarted(**b, status=s, user="u1", project="p1"),
+                lambda b=within, s=status: SessionTransitioned(**b, to_status=s),
+                lambda b=within: SessionTouched(**b),
+                lambda b=within: ToolCalled(**b, call="c", name="find"),
+                lambda b=within: ToolReturned(**b, call="c", is_error=True),
+                lambda b=within: ConversationMapped(**b),
+                lambda b=base: ConversationCleared(**b),
+                lambda b=within: ConversationCompacted(**b),
+                lambda b=base: BridgeEvent(**b, event_type="irc.system"),
+                lambda b=base, k=letter: DeadLetterParked(**b, **k, reason=rnd.choice("xyz")),
+                lambda b=base, k=letter: DeadLetterReplayed(**b, **k, attempt=2),
+                lambda b=base, k=letter: DeadLetterResolved(**b, **k),
+                lambda b=base, k=letter: DeadLetterDiscarded(**b, **k, reason="old"),
+            )
+        )
+        events.append(make())
+    return events
+
+
+def oracle(events: list[Event], history_limit: int = 500) -> dict[str, Any]:
+    """Return what the read models must say after the events."""
+    sessions: dict[str, dict[str, Any]] = {}
+    history: dict[str, list[str]] = defaultdict(list)
+    conversations: dict[str, dict[str, Any]] = {}
+    letters: dict[str, dict[str, Any]] = {}
+    totals: Counter[str] = Counter()
+    minutes: dict[int, Counter[str]] = defaultdict(Counter)
+    for event in events:
+        if event.session:
+            _session(sessions, event)
+        if event.type in ("message.received", "message.sent"):
+            history[event.conversation].append(event.id)
+        if event.type.startswith("conversation."):
+            _conversation(conversations, event)
+        if event.type.startswith("dead_letter."):
+            _letter(letters, event)
+        label = event.type
+        for name in ("message_type", "event_type", "to_status"):
+            if hasattr(event, name):
+                label += ":" + getattr(event, name)
+        totals[label] += 1
+        minutes[event.occurred_at // 60_000_000][label] += 1
+    return {
+        "sessions": sessions,
+        "statuses": Counter(s["status"] for s in sessions.values()),
+        "history": {chat: ids[-history_limit:] for chat, ids in history.items()},
+        "history_counts": {chat: len(ids) for chat, ids in history.items()},
+        "conversations": conversations,
+        "letters": letters,
+        "reasons": Counter(k["reason"] for k in letters.values() if k["status"] == "parked"),
+        "totals": dict(totals),
+        "minutes": {minute: dict(counts) for minute, counts in minutes.items()},
+    }
+
+
+def _session(sessions: dict[str, dict[str, Any]], event: Event) -> None:
+    seen = sessions.setdefault(
+        event.session or "",
+        {"status": None, "messages": 0, "tools": 0, "errors": 0, "version": 0, "active_us": 0},
+    )
+    wanted = {"session.started": "status", "session.transitioned": "to_status"}.get(event.type)
+    target = getattr(event, wanted) if wanted else None
+    if seen["status"] is None:
+        seen["status"] = target or "active"
+    elif target and seen["status"] not in ("completed", "failed") and target != "pending":
+        seen["status"] = target
+    seen["messages"] += event.type in ("message.received", "message.sent")
+    seen["tools"] += event.type == "tool.called"
+    seen["errors"] += event.type == "tool.returned" and event.is_error  # type: ignore[attr-defined]
+    seen["version"] += event.type.startswith("session.")
+    seen["active_us"] = max(seen["active_us"], event.occurred_at)
+
+
+def _conversation(conversations: dict[str, dict[str, Any]], event: Event) -> None:
+    seen = conversations.setdefault(event.conversation, {"session": None, "past": [], "version": 0})
+    now = None if event.type == "conversation.cleared" else event.session
+    if seen["session"] not in (None, now):
+        seen["past"].append(seen["session"])
+    seen["session"] = now
+    seen["version"] += 1
+
+
+def _letter(letters: dict[str, dict[str, Any]], event: Any) -> None:
+    seen = letters.setdefault(event.letter, {"status": "parked", "reason": "", "attempts": 0})
+    if seen["status"] != "parked":
+        return
+    if event.type == "dead_letter.parked":
+        seen["reason"] = event.reason
+    elif event.type == "dead_letter.replayed":
+        seen["attempts"] = max(seen["attempts"], event.attempt)
+    else:
+        seen["status"] = event.type.removeprefix("dead_letter.")
+
+
+async def read_out(
+    log: EventLog,
+    chats: list[str],
+    consistency: Consistency = "live",
+    store: ModelStore | None = None,
+    page_size: int = 7,
+) -> dict[str, Any]:
+    """Return what the read models say, in the oracle's words, through the paged queries."""
+    sessions, letters = Sessions(log, store), DeadLetters(log, store)
+    history, activity = History(log, store), Activity(log, store)
+    conversations = Conversations(log, store)
+    found = await _everything(sessions.list, page_size, consistency)
+    parked = await _everything(letters.list, page_size, consistency)
+    return {
+        "sessions": {
+            s.id: {
+                "status": s.status,
+                "messages": s.message_count,
+                "tools": s.tool_call_count,
+                "errors": s.tool_error_count,
+                "version": s.version,
+                "active_us": s.last_activity_at,
+            }
+            for s in found
+        },
+        "statuses": +Counter(await sessions.counts(consistency=consistency)),
+        "history": {
+            chat: ids
+            for chat in chats
+            if (ids := await _history(history, chat, page_size, consistency))
+        },
+        "history_counts": {
+            chat: count
+            for chat in chats
+            if (count := await history.count(chat, consistency=consistency))
+        },
+        "conversations": {
+            chat: {"session": c.session, "past": c.past, "version": c.version}
+            for chat in chats
+            if (c := await conversations.get(chat, consistency=consistency))
+        },
+        "letters": {
+            k.letter: {"status": k.status, "reason": k.reason, "attempts": k.attempts}
+            for k in parked
+        },
+        "reasons": Counter(await letters.counts_by_reason(consistency=consistency)),
+        "totals": await activity.totals(consistency=consistency),
+        "minutes": {
+            minute.minute: minute.counts
+            for minute in await _everything(
+                lambda **arguments: activity.per_minute(0, 2 * START_US, **arguments),
+                page_size,
+                consistency,
+            )
+        },
+    }
+
+
+async def _everything(query: Any, limit: int, consistency: Consistency) -> list[Any]:
+    items: list[Any] = []
+    cursor = None
+    while True:
+        page = await query(limit=limit, cursor=cursor, consistency=consistency)
+        items += page.items
+        cursor = page.cursor
+        if cursor is None:
+            break
+        assert len(page.items) == limit
+    keys = [str(getattr(item, item.__struct_fields__[0])) for item in items]
+    assert len(keys) == len(set(keys)), "a page repeats an item"
+    return items
+
+
+async def _history(history: History, chat: str, limit: int, consistency: Consistency) -> list[str]:
+    ids: list[str] = []
+    cursor = None
+    while True:
+        page = await history.last(chat, limit, cursor=cursor, consistency=consistency)
+        ids = [entry.event.id for entry in page.entries] + ids
+        cursor = page.cursor
+        if cursor is None:
+            return ids
+
+
+def fold(projection: DocumentProjection[S], *events: Event, key: str | None = None) -> S:
+    """Return the document that a projection makes of the events, of the first one's key or `key`."""
+    chosen = key or projection.key(events[0])
+    assert chosen is not None
+    state: S | None = projection.initial(chosen)
+    for n, event in enumerate(events, 1):
+        if projection.key(event) == chosen:
+            entry = Entry(0, EntryId(1, n), event, b"")
+            state = projection.apply(projection.initial(chosen) if state is None else state, entry)
+    assert state is not None
+    return state

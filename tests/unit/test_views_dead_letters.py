@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from eventlog.event import Event
+from eventlog.log import EventLog
+from eventlog.vocabulary import (
+    DeadLetterDiscarded,
+    DeadLetterParked,
+    DeadLetterReplayed,
+    DeadLetterResolved,
+)
+from projections.memory_models import MemoryModels
+from projections.views.dead_letters import DEAD_LETTERS, DeadLetter, DeadLetters
+from tests.projecting import fold
+
+
+def parked(letter: str = "l1", at_us: int = 1000, reason: str = "timeout") -> DeadLetterParked:
+    return DeadLetterParked(
+        conversation="chat",
+        letter=letter,
+        group="delivery",
+        reason=reason,
+        attempts=3,
+        error="boom",
+        origin="2/17-4",
+        recipient="bob",
+        text="hello",
+        reply_to="m7",
+        occurred_at=at_us,
+    )
+
+
+def replayed(attempt: int, letter: str = "l1") -> DeadLetterReplayed:
+    return DeadLetterReplayed(
+        conversation="chat", letter=letter, group="delivery", attempt=attempt, error="again"
+    )
+
+
+def resolved(letter: str = "l1") -> DeadLetterResolved:
+    return DeadLetterResolved(conversation="chat", letter=letter, group="delivery", occurred_at=9)
+
+
+def discarded(letter: str = "l1") -> DeadLetterDiscarded:
+    return DeadLetterDiscarded(
+        conversation="chat", letter=letter, group="delivery", reason="old", occurred_at=8
+    )
+
+
+def test_a_letter_keeps_all_that_is_needed_to_send_it_again() -> None:
+    assert fold(DEAD_LETTERS, parked()) == DeadLetter(
+        letter="l1",
+        conversation="chat",
+        group="delivery",
+        reason="timeout",
+        error="boom",
+        attempts=3,
+        parked_at=1000,
+        origin="2/17-4",
+        recipient="bob",
+        text="hello",
+        reply_to="m7",
+    )
+
+
+def test_a_failed_replay_counts_and_leaves_it_parked() -> None:
+    letter = fold(DEAD_LETTERS, parked(), replayed(4), replayed(2))
+    assert (letter.status, letter.attempts, letter.error) == ("parked", 4, "again")
+
+
+def test_resolved_and_discarded_are_final() -> None:
+    letter = fold(DEAD_LETTERS, parked(), resolved(), discarded(), parked(reason="other"))
+    assert (letter.status, letter.settled_at, letter.reason) == ("resolved", 9, "timeout")
+    assert fold(DEAD_LETTERS, parked(), discarded(), resolved()).status == "discarded"
+
+
+def test_parked_again_it_keeps_its_place_in_the_queue() -> None:
+    letter = fold(DEAD_LETTERS, parked(at_us=1000), replayed(5), parked(at_us=9000))
+    assert (letter.parked_at, letter.attempts) == (1000, 5)
+
+
+def test_only_parked_letters_are_found_by_group_chat_and_reason() -> None:
+    names = {name for name, _ in DEAD_LETTERS.index("l1", fold(DEAD_LETTERS, parked()))}
+    assert names == {
+        "all",
+        "status:parked",
+        "group:delivery",
+        "conversation:chat",
+        "reason:timeout",
+    }
+    done = fold(DEAD_LETTERS, parked(), resolved())
+    assert {name for name, _ in DEAD_LETTERS.index("l1", done)} == {"all", "status:resolved"}
+
+
+async def test_lists_and_counts_follow_the_letters() -> None:
+    async with EventLog.in_memory(partition_count=3) as log:
+        letters = DeadLetters(log, MemoryModels(log))
+        events: list[Event] = [parked(f"l{n}", n * 1000, "xy"[n % 2]) for n in range(6)]
+        await log.append([*events, resolved("l1"), discarded("l2")])
+        assert await letters.counts_by_reason() == {"x": 2, "y": 2}
+        assert await letters.counts_by_status() == {"parked": 4, "resolved": 1, "discarded": 1}
+        page = await letters.list(group="delivery", limit=3)
+        assert [each.letter for each in page.items] == ["l5", "l4", "l3"]
+        rest = await letters.list(group="delivery", limit=3, cursor=page.cursor)
+        assert [each.letter for each in rest.items] == ["l0"]
+        assert [each.letter for each in (await letters.list(reason="y")).items] == ["l5", "l3"]
+        assert [each.letter for each in (await letters.list(status="discarded")).items] == ["l2"]
+        found = await letters.get("l1", conversation="chat")
+        assert found
+        assert found == await letters.get("l1")
+        assert await letters.get("l9") is None
