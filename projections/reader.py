@@ -19,7 +19,7 @@ async def read_on(log: EventLog, partition: int, after: EntryId, limit: int) -> 
     there is one truth, no pending list to drain, and a lost reply loses nothing. Raises
     LogUnavailable.
     """
-    block_ms = min(BLOCK_MS, int(log.settings.command_timeout_s * 1000 * 0.8))
+    block_ms = min(BLOCK_MS, log.settings.longest_block_ms)
     try:
         reply = await log.client.execute_command(
             "XREAD", "COUNT", limit, "BLOCK", block_ms, "STREAMS", log.keys.stream(partition), str(after)

@@ -141,3 +141,9 @@ class RawServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+async def turns(count: int = 1) -> None:
+    """Let the event loop run what is ready, `count` times over; no time passes."""
+    for _ in range(count):
+        await asyncio.sleep(0)
