@@ -12,6 +12,7 @@ from statistics import median
 from bench.events import chat_events
 from bench.row import Row
 from eventlog import Event, EventLog, Settings
+from eventlog.collector import spare_collector
 
 BATCH_EVENTS = 500
 ROUNDS = 3
@@ -71,9 +72,9 @@ async def append_singly(log: EventLog, events: list[Event], tasks: int) -> None:
 
 
 async def produce(log: EventLog, events: list[Event], name: str) -> None:
-    """Append through a producer, two calls of 4,000 under way."""
+    """Append through a producer, two calls of 2,000 under way."""
     producer = await log.producer(name)
-    size = 4000
+    size = 2000
     under_way: list[asyncio.Task[int]] = []
     for start in range(0, len(events), size):
         items = [(start + i + 1, e) for i, e in enumerate(events[start : start + size])]
@@ -89,9 +90,10 @@ async def produce(log: EventLog, events: list[Event], name: str) -> None:
 async def measure(event_count: int, log: EventLog, socket_path: str) -> list[Row]:
     """Return the rows, each kind interleaved with the limit and the medians taken."""
     events = chat_events(event_count)
+    spare_collector()
     payloads = [log.codec.encode(event) for event in events]
     kinds: dict[str, tuple[float | None, Callable[[int], Awaitable[None]]]] = {
-        "append, lists of 500, by event id": (0.40, lambda _: append_lists(log, events, 16)),
+        "append, 32 tasks, lists of 500, by id": (0.40, lambda _: append_lists(log, events, 32)),
         "append, producer sequence": (0.55, lambda n: produce(log, events, f"bench-{n}")),
         "append, 1,000 tasks one by one": (None, lambda _: append_singly(log, events, 1000)),
     }

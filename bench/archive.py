@@ -8,7 +8,6 @@ ready table, with the same options and nothing else; the two take turns and medi
 from __future__ import annotations
 
 import asyncio
-import gc
 import tempfile
 import time
 from pathlib import Path
@@ -23,6 +22,7 @@ from analytics.segment_writer import ROW_GROUP_ROWS, parquet_options
 from bench.events import chat_events
 from bench.row import Row
 from eventlog import EventLog
+from eventlog.collector import spare_collector
 from eventlog.ids import START
 
 CHUNK_EVENTS = 20_000
@@ -30,9 +30,6 @@ TABLE_EVENTS = 200_000
 """Rows of the ready table: it is in memory as a whole, so that it bounds the bench's own."""
 ROUNDS = 3
 AIM = 0.45
-
-GC_YOUNG_OBJECTS = 50_000
-"""Replies are lists of lists, which the cyclic collector visits for nothing every 700 objects."""
 
 
 async def fill(log: EventLog, event_count: int) -> None:
@@ -88,10 +85,6 @@ async def measure(event_count: int, folder: Path) -> list[Row]:
 
 def run(event_count: int) -> list[Row]:
     """Return the row; a server is started and stopped for it."""
-    before = gc.get_threshold()
-    gc.set_threshold(GC_YOUNG_OBJECTS, *before[1:])
-    try:
-        with tempfile.TemporaryDirectory(prefix="eventlog-bench-") as folder:
-            return asyncio.run(measure(event_count, Path(folder)))
-    finally:
-        gc.set_threshold(*before)
+    spare_collector()
+    with tempfile.TemporaryDirectory(prefix="eventlog-bench-") as folder:
+        return asyncio.run(measure(event_count, Path(folder)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from itertools import accumulate
+from typing import Any
 
 from eventlog import (
     DeliveryFailed,
@@ -82,7 +83,7 @@ def chat_events(count: int, seed: int = 7) -> list[Event]:
 
 def _session(rnd: random.Random, chat: str, now_us: int, number: int) -> list[Event]:
     session = f"s-{number}"
-    base = {"conversation": chat, "session": session}
+    base: dict[str, Any] = {"conversation": chat, "session": session}
     made: list[Event] = [
         SessionStarted(**base, id=f"{session}:0", occurred_at=now_us, platform="telegram")
     ]

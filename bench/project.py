@@ -7,7 +7,6 @@ the same entries in the same run; the two take turns and their medians are compa
 from __future__ import annotations
 
 import asyncio
-import gc
 import tempfile
 import time
 from statistics import median
@@ -16,6 +15,7 @@ from typing import Any
 from bench.events import chat_events
 from bench.row import Row
 from eventlog import EventLog
+from eventlog.collector import spare_collector
 from projections.builtin import DEFAULT_PROJECTIONS
 from projections.letters import GROUP
 from projections.projector import Projector
@@ -66,9 +66,7 @@ async def measure(event_count: int, log: EventLog) -> list[Row]:
     """Return the row, folding and draining in turn."""
     await fill(log, event_count)
     # As a process that does nothing but project would: entries die young, the rest lives on.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
+    spare_collector()
     rates: list[float] = []
     limits: list[float] = []
     for number in range(ROUNDS):

@@ -20,7 +20,7 @@ from eventlog.event import Event
 from eventlog.log import EventLog
 from eventlog.producer import Producer
 
-BATCH_EVENTS = 4000
+BATCH_EVENTS = 2000
 BATCH_BYTES = 8 * 1024 * 1024
 """Source read per batch, so that memory stays flat however large the events are."""
 FLIGHT_COUNT = 2
