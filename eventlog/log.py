@@ -243,8 +243,17 @@ class EventLog:
         a replica has. Raises InvalidEvent and its kin, VersionConflict, LogUnavailable.
         """
         if isinstance(events, Event):
-            return (await self._append_all([events], expected_version, durability))[0]
+            return await self._append_one(events, expected_version, durability)
         return await self._append_all(list(events), expected_version, durability)
+
+    async def _append_one(
+        self, event: Event, expected_version: int | None, durability: Durability | None
+    ) -> AppendResult:
+        writer = self._parts[1]
+        text = self.codec.encode(event).decode()
+        request = _request([0], [event], [text], durability or self.settings.durability)
+        request.expected = _expectation([event], expected_version)
+        return (await writer.append(self._partitions[event.conversation], request))[0]
 
     async def _append_all(
         self, events: list[Event], expected_version: int | None, durability: Durability | None

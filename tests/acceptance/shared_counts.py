@@ -135,3 +135,67 @@ def _record(conversation: str, record: str) -> str:
             return f"agent-claude-code records.{kind}"
         case _:
             return f"agent-tau-bench roles.{kind}"
+
+
+def in_read_models(counts: dict[str, Any], data: Path) -> Counts:
+    """Name → how many the read models must show."""
+    ubuntu, domains = counts["irc-ubuntu"]["total"], counts["irc-new-domains"]["total"]
+    tau, bounces = counts["agent-tau-bench"], counts["bounces"]
+    hands = [session["by"] for session in counts["agent-openhands"]]
+    finished = sum(by.get("action:finish", 0) for by in hands)
+    failed = sum(session["error"] is not None for session in counts["agent-openhands"])
+    claude: Counter[str] = Counter()
+    for kinds in counts["agent-claude-code"]["per_file"].values():
+        claude.update(flatten(kinds))
+    messages = {
+        "irc-ubuntu": spoken(ubuntu),
+        "irc-new-domains": spoken(domains),
+        "claude-code": claude["text_blocks"] + plain_user_records(data / "agent-claude-code"),
+        "openhands": sum(by["action:message"] for by in hands) + finished,
+        "tau-bench": tau["roles"]["user"] + tau["roles"]["assistant"] - tau["null_content"],
+    }
+    actions, notices = ubuntu["action"] + domains["action"], ubuntu["notice"] + domains["notice"]
+    tools = {
+        "claude-code": claude["tool_use"],
+        "openhands": sum(by.get(f"action:{name}", 0) for by in hands for name in _HANDS_TOOLS),
+        "tau-bench": tau["tool_calls"],
+    }
+    return {
+        **{f"history {source}": n for source, n in messages.items()},
+        "activity action": actions,
+        "activity notice": notices,
+        "activity response": finished,
+        "activity text": sum(messages.values()) - actions - notices - finished,
+        "activity irc.*": ubuntu["system"] + ubuntu["other"] + domains["other"],
+        "activity bounce.received": bounces["mails"],
+        "activity delivery.failed": bounces["action_failed"] + bounces["action_delayed"],
+        "activity dead_letter.parked": bounces["action_failed"],
+        "activity tool.called": sum(tools.values()),
+        **{f"tool calls {source}": n for source, n in tools.items()},
+        "tool errors claude-code": claude["tool_error"],
+        "tool errors tau-bench": tau["tool_errors"],
+        "claude-code active": counts["agent-claude-code"]["files"],
+        "openhands completed": len(hands) - failed,
+        "openhands failed": failed,
+        "tau-bench completed": tau["reward1"],
+        "tau-bench failed": tau["sessions"] - tau["reward1"],
+        "dead letters parked": bounces["action_failed"],
+    }
+
+
+_HANDS_TOOLS = ("run", "read", "edit", "think")
+
+
+def spoken(total: Counts) -> int:
+    return total["message"] + total["action"] + total["notice"]
+
+
+def plain_user_records(folder: Path) -> int:
+    """User records whose content is a text, not blocks: the one message COUNTS.json leaves out."""
+    found = 0
+    for path in folder.rglob("*.jsonl"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            record = json.loads(line)
+            if record["type"] == "user" and isinstance(record["message"]["content"], str):
+                found += 1
+    return found
