@@ -12,7 +12,7 @@ from statistics import median
 from bench.events import chat_events
 from bench.row import Row
 from eventlog import Event, EventLog, Settings
-from eventlog.collector import spare_collector
+from eventlog.collector import spared_collector
 
 BATCH_EVENTS = 500
 ROUNDS = 3
@@ -90,7 +90,6 @@ async def produce(log: EventLog, events: list[Event], name: str) -> None:
 async def measure(event_count: int, log: EventLog, socket_path: str) -> list[Row]:
     """Return the rows, each kind interleaved with the limit and the medians taken."""
     events = chat_events(event_count)
-    spare_collector()
     payloads = [log.codec.encode(event) for event in events]
     kinds: dict[str, tuple[float | None, Callable[[int], Awaitable[None]]]] = {
         "append, 32 tasks, lists of 500, by id": (0.40, lambda _: append_lists(log, events, 32)),
@@ -123,7 +122,7 @@ async def measure(event_count: int, log: EventLog, socket_path: str) -> list[Row
 
 def run(event_count: int) -> list[Row]:
     """Return the append rows, measured on a server of their own."""
-    with tempfile.TemporaryDirectory() as folder:
+    with spared_collector(), tempfile.TemporaryDirectory() as folder:
         return asyncio.run(_run(event_count, folder))
 
 

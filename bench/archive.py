@@ -22,7 +22,7 @@ from analytics.segment_writer import ROW_GROUP_ROWS, parquet_options
 from bench.events import chat_events
 from bench.row import Row
 from eventlog import EventLog
-from eventlog.collector import spare_collector
+from eventlog.collector import spared_collector
 from eventlog.ids import START
 
 CHUNK_EVENTS = 20_000
@@ -85,6 +85,5 @@ async def measure(event_count: int, folder: Path) -> list[Row]:
 
 def run(event_count: int) -> list[Row]:
     """Return the row; a server is started and stopped for it."""
-    spare_collector()
-    with tempfile.TemporaryDirectory(prefix="eventlog-bench-") as folder:
+    with spared_collector(), tempfile.TemporaryDirectory(prefix="eventlog-bench-") as folder:
         return asyncio.run(measure(event_count, Path(folder)))

@@ -15,7 +15,6 @@ from typing import Any
 from bench.events import chat_events
 from bench.row import Row
 from eventlog import EventLog
-from eventlog.collector import spare_collector
 from projections.builtin import DEFAULT_PROJECTIONS
 from projections.letters import GROUP
 from projections.projector import Projector
@@ -65,8 +64,6 @@ async def forget(log: EventLog) -> None:
 async def measure(event_count: int, log: EventLog) -> list[Row]:
     """Return the row, folding and draining in turn."""
     await fill(log, event_count)
-    # As a process that does nothing but project would: entries die young, the rest lives on.
-    spare_collector()
     rates: list[float] = []
     limits: list[float] = []
     for number in range(ROUNDS):
@@ -82,7 +79,7 @@ async def measure(event_count: int, log: EventLog) -> list[Row]:
 
 
 async def _measure_alone(event_count: int) -> list[Row]:
-    with tempfile.TemporaryDirectory() as folder:
+    with spared_collector(), tempfile.TemporaryDirectory() as folder:
         async with EventLog.open(data_dir=folder, key_prefix="bench") as log:
             return await measure(event_count, log)
 
@@ -90,8 +87,3 @@ async def _measure_alone(event_count: int) -> list[Row]:
 def run(event_count: int) -> list[Row]:
     """Return the row, measured on a server of its own."""
     return asyncio.run(_measure_alone(event_count))
-
-
-if __name__ == "__main__":
-    for row in run(200_000):
-        print(f"{row.name}: {row.rate_per_s:,.0f}/s, {row.ratio:.2f} of {row.limit_name}")

@@ -44,6 +44,8 @@ async def never_swallowed(call: Awaitable[T]) -> T:
     """Return what the call returns; raise CancelledError if the task was cancelled meanwhile."""
     task = asyncio.current_task()
     asked_before = task.cancelling() if task else 0
+    if asked_before:
+        await asyncio.sleep(0)  # if it was asked while it ran, it hears of it here
     try:
         return await call
     finally:

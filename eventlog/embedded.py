@@ -255,8 +255,13 @@ class EmbeddedServer:
             return near
         digest = hashlib.sha256(os.fsencode(self._directory)).hexdigest()[:16]
         runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-        base = Path(runtime) if runtime and Path(runtime).is_dir() else Path(tempfile.gettempdir())
-        folder = base / f"eventlog-{os.getuid()}-{digest}"
+        bases = [Path(runtime)] if runtime and Path(runtime).is_dir() else []
+        bases += [Path(tempfile.gettempdir()), Path("/tmp")]  # noqa: S108 - a private folder in it
+        folders = [base / f"eventlog-{os.getuid()}-{digest}" for base in bases]
+        folder = next(
+            (f for f in folders if len(os.fsencode(f / near.name)) <= MAX_SOCKET_PATH_BYTES),
+            folders[-1],
+        )
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700)
         make_private(folder)

@@ -133,7 +133,11 @@ class UnitImport:
         new, skipped_count = self._new_events(records)
         flight = asyncio.create_task(self._producer.append(new))
         # An append encodes before it waits for anything: after one turn a bad event has shown.
-        await asyncio.sleep(0)
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            self._flights.append(flight)  # for `land` to wait for
+            raise
         if flight.done() and isinstance(flight.exception(), InvalidEvent):
             return None
         self.file.duplicates_skipped += skipped_count

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import json
 import resource
 import subprocess
@@ -27,6 +26,7 @@ from typing import Any
 from analytics.warehouse import Warehouse
 from bridge.importers.importing import import_paths
 from eventlog import EventLog, Settings
+from eventlog.collector import spared_collector
 from projections.memory_models import MemoryModels
 from projections.projector import Projector
 from projections.views.activity import Activity
@@ -101,13 +101,15 @@ STAGES = {"import": stage_import, "project": stage_project, "archive": stage_arc
 
 async def run_stage(name: str, source: Path, folder: Path) -> dict[str, Any]:
     configure_logs()  # to standard error: this process answers on standard output
-    gc.freeze()
-    gc.set_threshold(50_000, 50, 100)
+    with spared_collector():
+        return await measure_stage(name, source, folder)
+
+
+async def measure_stage(name: str, source: Path, folder: Path) -> dict[str, Any]:
     async with EventLog.open(settings=Settings(data_dir=str(folder))) as log:
         started_s = time.perf_counter()
         result = await STAGES[name](log, source)
         elapsed_s = time.perf_counter() - started_s
-    gc.unfreeze()  # what is frozen at exit is not freed, which DuckDB reports as leaks
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {**result, "seconds": round(elapsed_s, 1), "peak_mb": round(peak_mb)}
 

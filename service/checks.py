@@ -1,0 +1,132 @@
+"""What `eventlog doctor` looks at, judged by pure functions of what was read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+from redis.exceptions import RedisError
+
+from analytics.archiver import PartitionStatus as ArchiveStatus
+from eventlog.connection import check_server, translate
+from eventlog.log import EventLog
+from projections.projector import Projector
+from projections.status import PartitionStatus as ProjectionStatus
+from service.wiring import new_archiver
+
+MAX_CLOCK_SKEW_MS = 2000
+MEMORY_HEADROOM = 0.2
+STALE_AGE_MS = 60_000
+"""A worker is behind when something has waited this long for it."""
+
+Verdict = Literal["fine", "look", "act"]
+
+
+class Finding(NamedTuple):
+    """One check: its verdict, what was seen, and what to do about it."""
+
+    check: str
+    verdict: Verdict
+    seen: str
+    remedy: str = ""
+
+
+async def examine(log: EventLog) -> list[Finding]:
+    """Return the findings on the server, the workers and the archive."""
+    try:
+        server = await check_server(log.client)
+        info: dict[str, Any] = await log.client.info()
+        before_us = log.clock.now_us()
+        seconds, microseconds = await log.client.time()
+        after_us = log.clock.now_us()
+    except (RedisError, OSError) as error:
+        raise translate(error, log.settings.url or "the embedded server") or error from None
+    skew_ms = (seconds * 1_000_000 + microseconds - (before_us + after_us) // 2) / 1000
+    projecting, archiving = await asyncio.gather(
+        Projector(log).status(), new_archiver(log).status()
+    )
+    version = ".".join(map(str, server.version))
+    return [
+        Finding("server", "fine", f"{server.name} {version}, {server.eviction_policy}"),
+        judge_persistence(info),
+        judge_memory(int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))),
+        judge_clock(skew_ms),
+        judge_projector(projecting),
+        judge_archive(archiving),
+    ]
+
+
+def judge_persistence(info: dict[str, Any]) -> Finding:
+    """Return whether the server keeps what it was given when it is restarted."""
+    if not info.get("aof_enabled"):
+        return Finding(
+            "persistence",
+            "act",
+            "the append-only file is off: a restart loses events",
+            "`CONFIG SET appendonly yes`, and write it into the server's config file.",
+        )
+    if info.get("aof_last_write_status", "ok") != "ok":
+        return Finding(
+            "persistence",
+            "act",
+            "the last write of the append-only file failed",
+            "Make room on its disk.",
+        )
+    return Finding("persistence", "fine", "append-only file on")
+
+
+def judge_memory(used_bytes: int, limit_bytes: int) -> Finding:
+    """Return whether the server has room to grow."""
+    used = f"{used_bytes / 1e6:,.0f} MB used"
+    if not limit_bytes:
+        return Finding("memory", "fine", f"{used}, no maxmemory set")
+    left_bytes = max(0, limit_bytes - used_bytes)
+    seen = f"{used} of {limit_bytes / 1e6:,.0f} MB"
+    if left_bytes >= MEMORY_HEADROOM * limit_bytes:
+        return Finding("memory", "fine", seen)
+    return Finding(
+        "memory",
+        "act" if left_bytes < MEMORY_HEADROOM / 4 * limit_bytes else "look",
+        f"{seen}: {left_bytes / limit_bytes:.0%} left",
+        "Raise maxmemory; at the limit appends are refused.",
+    )
+
+
+def judge_clock(skew_ms: float) -> Finding:
+    """Return whether server and this machine agree on the time."""
+    skew = f"is {abs(skew_ms):,.0f} ms {'ahead' if skew_ms > 0 else 'behind'}"
+    seen = f"the server's {skew if abs(skew_ms) >= 1 else 'agrees with ours'}"
+    if abs(skew_ms) <= MAX_CLOCK_SKEW_MS:
+        return Finding("clock", "fine", seen)
+    return Finding("clock", "look", seen, "Synchronise both with NTP: ages and time-outs are off.")
+
+
+def judge_projector(statuses: Sequence[ProjectionStatus]) -> Finding:
+    """Return whether the read models keep up."""
+    lag = sum(status.lag_count for status in statuses)
+    oldest_ms = max((status.oldest_age_ms for status in statuses), default=0)
+    if oldest_ms <= STALE_AGE_MS:
+        return Finding("read models", "fine", f"{lag:,} entries behind")
+    owned = any(status.owner for status in statuses)
+    return Finding(
+        "read models",
+        "look",
+        f"{lag:,} entries behind, the oldest for {oldest_ms / 1000:,.0f} s",
+        "Start one more `eventlog up`." if owned else "No projector runs: start `eventlog up`.",
+    )
+
+
+def judge_archive(statuses: Sequence[ArchiveStatus]) -> Finding:
+    """Return whether the archive is whole."""
+    broken = [status.partition for status in statuses if not status.is_whole]
+    if broken:
+        return Finding(
+            "archive",
+            "act",
+            f"partitions {', '.join(map(str, broken))} have gaps",
+            "Restore the missing segments from a backup.",
+        )
+    segments = sum(status.segment_count for status in statuses)
+    lag = sum(status.lag_count for status in statuses)
+    return Finding("archive", "fine", f"{segments:,} segments without gap, {lag:,} entries to come")

@@ -1,0 +1,1 @@
+"""The command `eventlog`, one file per group of commands."""

@@ -1,0 +1,288 @@
+"""Commands that look: `tail`, `history`, `sessions`, `dead-letters`, `status`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from eventlog.entry import Entry
+from eventlog.log import EventLog
+from eventlog.session import SessionStatus
+from eventlog.settings import Settings
+from projections.projector import Projector
+from projections.views.activity import Activity
+from projections.views.dead_letters import DeadLetters, LetterStatus
+from projections.views.history import History
+from projections.views.sessions import Sessions
+from service.cli.options import AsJson, CursorOption, Limit, examples, run, settings_of
+from service.cli.output import (
+    cell,
+    clean,
+    console,
+    duration,
+    moment,
+    print_json,
+    print_table,
+    say,
+)
+from service.wiring import new_archiver
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(
+        epilog=examples(
+            "eventlog tail",
+            "eventlog tail --from start --type tool.called",
+            "eventlog tail --from start --json | head -100",
+        )
+    )(tail)
+    app.command(
+        epilog=examples(
+            "eventlog history 'irc:#mediawiki' --limit 20", "eventlog history a:1 --json"
+        )
+    )(history)
+    app.command(epilog=examples("eventlog sessions --status active", "eventlog sessions --json"))(
+        sessions
+    )
+    app.command(
+        "dead-letters",
+        epilog=examples(
+            "eventlog dead-letters --reason mailboxfull", "eventlog dead-letters --json"
+        ),
+    )(dead_letters)
+    app.command(epilog=examples("eventlog status", "eventlog status --json"))(status)
+
+
+def tail(
+    context: typer.Context,
+    conversation: Annotated[str | None, typer.Option(help="Only this conversation.")] = None,
+    event_type: Annotated[str | None, typer.Option("--type", help="Only this type.")] = None,
+    start: Annotated[
+        str, typer.Option("--from", help="`now`, `start`, or a cursor printed by an earlier tail.")
+    ] = "now",
+    as_json: AsJson = False,
+) -> None:
+    """Follow the log until Ctrl-C, which prints the cursor to go on from."""
+    run(_tail(settings_of(context), conversation, event_type, start, as_json=as_json))
+
+
+async def _tail(
+    settings: Settings,
+    conversation: str | None,
+    event_type: str | None,
+    start: str,
+    *,
+    as_json: bool,
+) -> None:
+    async with EventLog.open(settings=settings) as log:
+        following = await log.tail(None if start == "now" else start)
+        try:
+            async for entry in following:
+                event = entry.event
+                if conversation not in (None, event.conversation):
+                    continue
+                if event_type not in (None, event.type):
+                    continue
+                _print_entry(log, entry, as_json=as_json)
+        finally:
+            say(f"cursor: {following.cursor}", "dim")
+
+
+def _print_entry(log: EventLog, entry: Entry, *, as_json: bool) -> None:
+    event = entry.event
+    if as_json:
+        document = {"partition": entry.partition, "entry": str(entry.id)}
+        print_json({**document, "event": msgspec.Raw(log.codec.encode(event))})
+        return
+    at = moment(event.occurred_at)
+    told = (getattr(event, n, None) for n in ("text", "name", "to_status", "event_type", "reason"))
+    text = next((value for value in told if value is not None), "")
+    who = getattr(event, "sender", None) or event.session or ""
+    console.print(
+        f"{cell(at)}  {clean(event.type):<20}  {cell(event.conversation)}  {cell(who)}  {cell(text)}",
+        markup=False,
+        emoji=False,
+        soft_wrap=True,
+    )
+
+
+def history(
+    context: typer.Context,
+    conversation: Annotated[str, typer.Argument(help="For example irc:#mediawiki.")],
+    limit: Limit = 20,
+    cursor: CursorOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the last messages of a conversation, oldest first."""
+    run(_history(settings_of(context), conversation, limit, cursor, as_json=as_json))
+
+
+async def _history(
+    settings: Settings, conversation: str, limit: int, cursor: str | None, *, as_json: bool
+) -> None:
+    async with EventLog.open(settings=settings) as log:
+        page = await History(log).last(conversation, limit, cursor=cursor)
+        if as_json:
+            messages = [msgspec.Raw(log.codec.encode(entry.event)) for entry in page.entries]
+            print_json(
+                {
+                    "messages": messages,
+                    "cursor": page.cursor,
+                    "earlier_count": page.earlier_count,
+                }
+            )
+            return
+    rows: list[tuple[Any, ...]] = []
+    for entry in page.entries:
+        event: Any = entry.event
+        says = "←" if event.type == "message.received" else "→"
+        rows.append((moment(event.occurred_at), says, event.sender or event.session, event.text))
+    if not print_table(("time (UTC)", "", "sender", "text"), rows):
+        say(f"no messages in {conversation}", "yellow")
+    _print_cursor(page.cursor, f"{page.earlier_count:,} earlier")
+
+
+def sessions(
+    context: typer.Context,
+    status: Annotated[SessionStatus | None, typer.Option(help="Only of this status.")] = None,
+    project: Annotated[str | None, typer.Option(help="Only this project.")] = None,
+    conversation: Annotated[str | None, typer.Option(help="Only this conversation.")] = None,
+    user: Annotated[str | None, typer.Option(help="Only this user.")] = None,
+    limit: Limit = 20,
+    cursor: CursorOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """List sessions, last active first, by at most one of the filters."""
+    filters = {"status": status, "project": project, "conversation": conversation, "user": user}
+    run(_sessions(settings_of(context), filters, limit, cursor, as_json=as_json))
+
+
+async def _sessions(
+    settings: Settings, filters: dict[str, Any], limit: int, cursor: str | None, *, as_json: bool
+) -> None:
+    async with EventLog.open(settings=settings) as log:
+        page = await Sessions(log).list(**filters, limit=limit, cursor=cursor)
+    if as_json:
+        print_json({"sessions": page.items, "cursor": page.cursor})
+        return
+    rows = [
+        (
+            each.id,
+            each.status,
+            each.conversation,
+            moment(each.started_at),
+            duration(((each.ended_at or each.last_activity_at) - each.started_at) / 1e6),
+            each.message_count,
+            each.tool_call_count,
+            each.tool_error_count,
+        )
+        for each in page.items
+    ]
+    columns = "session", "status", "conversation", "started (UTC)", "duration"
+    spare = "messages", "tool errors", "started (UTC)", "conversation"
+    if not print_table((*columns, "messages", "tool calls", "tool errors"), rows, spare=spare):
+        say("no such sessions", "yellow")
+    _print_cursor(page.cursor, "more")
+
+
+def dead_letters(
+    context: typer.Context,
+    status: Annotated[LetterStatus | None, typer.Option(help="Only of this status.")] = None,
+    group: Annotated[str | None, typer.Option(help="Parked by this group.")] = None,
+    conversation: Annotated[str | None, typer.Option(help="Parked in this conversation.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Parked for this reason.")] = None,
+    limit: Limit = 20,
+    cursor: CursorOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """List dead letters, newest first, by at most one of the filters, with counts by reason."""
+    filters = {"status": status, "group": group, "conversation": conversation, "reason": reason}
+    run(_dead_letters(settings_of(context), filters, limit, cursor, as_json=as_json))
+
+
+async def _dead_letters(
+    settings: Settings, filters: dict[str, Any], limit: int, cursor: str | None, *, as_json: bool
+) -> None:
+    async with EventLog.open(settings=settings) as log:
+        letters = DeadLetters(log)
+        page = await letters.list(**filters, limit=limit, cursor=cursor)
+        reasons = await letters.counts_by_reason()
+    if as_json:
+        print_json({"dead_letters": page.items, "reasons": reasons, "cursor": page.cursor})
+        return
+    rows = [
+        (
+            moment(e.parked_at),
+            e.letter,
+            e.status,
+            e.group,
+            e.reason,
+            e.attempts,
+            e.recipient,
+            e.error,
+        )
+        for e in page.items
+    ]
+    columns = (
+        "parked (UTC)",
+        "letter",
+        "status",
+        "group",
+        "reason",
+        "attempts",
+        "recipient",
+        "error",
+    )
+    if not print_table(columns, rows, spare=("status", "attempts", "group")):
+        say("no such dead letters", "yellow")
+    ranked = sorted(reasons.items(), key=lambda item: -item[1])
+    if ranked:
+        listed = ", ".join(f"{clean(reason)} {count:,}" for reason, count in ranked)
+        console.print(f"\nparked: {listed}", markup=False, emoji=False, soft_wrap=True)
+    _print_cursor(page.cursor, "more")
+
+
+def status(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show how far log, read models and archive are, per partition and in total."""
+    run(_status(settings_of(context), as_json=as_json))
+
+
+async def _status(settings: Settings, *, as_json: bool) -> None:
+    async with EventLog.open(settings=settings) as log:
+        projecting = await Projector(log).status()
+        archiving = await new_archiver(log).status()
+        totals = await Activity(log).by_type()
+    if as_json:
+        print_json({"projector": projecting, "archiver": archiving, "events_by_type": totals})
+        return
+    rows = [
+        (
+            p.partition,
+            p.head.n,
+            p.lag_count,
+            duration(p.oldest_age_ms / 1000),
+            a.lag_count,
+            duration(a.oldest_age_ms / 1000),
+            p.owner,
+        )
+        for p, a in zip(projecting, archiving, strict=True)
+    ]
+    columns = "partition", "entries", "projector lag", "its oldest", "archiver lag", "its oldest"
+    print_table((*columns, "projector"), rows)
+    entries = sum(p.head.n for p in projecting)
+    behind = sum(p.lag_count for p in projecting)
+    unarchived = sum(a.lag_count for a in archiving)
+    console.print(
+        f"\n{entries:,} entries, {behind:,} not yet projected, {unarchived:,} not yet archived."
+    )
+    print_table(("type", "events"), sorted(totals.items(), key=lambda item: (-item[1], item[0])))
+    if behind or unarchived:
+        say("`eventlog up` projects and archives continuously.", "dim")
+
+
+def _print_cursor(cursor: str | None, what: str) -> None:
+    if cursor:
+        say(f"{what}: --cursor {cursor}", "dim")

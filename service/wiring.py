@@ -1,0 +1,92 @@
+"""The composition root: the one place where log, read models, archive and workers meet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+from analytics.archiver import Archiver
+from analytics.storage import DirectoryStorage
+from analytics.warehouse import Warehouse
+from consumers.sweeper import IdleSession, IdleSweeper
+from eventlog.errors import EventLogError
+from eventlog.log import EventLog
+from eventlog.logs import get_logger
+from projections.projector import Projector
+from projections.views.sessions import Sessions
+
+SWEEP_INTERVAL_S = 30.0
+
+_log = get_logger("service")
+
+
+def new_archiver(log: EventLog) -> Archiver:
+    """Return an archiver of the log into the archive its settings name."""
+    return Archiver(log, DirectoryStorage(log.settings.archive_path, clock=log.clock))
+
+
+@asynccontextmanager
+async def open_warehouse(log: EventLog) -> AsyncIterator[Warehouse]:
+    """Give a warehouse over the log and its archive."""
+    warehouse = await Warehouse.open(log, log.settings.archive_path)
+    try:
+        yield warehouse
+    finally:
+        await warehouse.close()
+
+
+def new_sweeper(log: EventLog) -> IdleSweeper:
+    """Return a sweeper that finds idle sessions in the sessions view."""
+    sessions = Sessions(log)
+
+    async def find_idle(before_us: int, limit: int) -> list[IdleSession]:
+        idle = await sessions.idle(before_us, limit=limit)
+        return [IdleSession(each.id, each.conversation, each.version) for each in idle]
+
+    return IdleSweeper(log, find_idle)
+
+
+class Workers:
+    """Projector, archiver and sweeper in one process."""
+
+    def __init__(self, log: EventLog) -> None:
+        self.log = log
+        self.projector = Projector(log)
+        self.archiver = new_archiver(log)
+        self.sweeper = new_sweeper(log)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set, then hand everything back.
+
+        A fault that a worker could not handle stops all, and is raised as it is.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for work in (self.projector.run, self.archiver.run, self._sweep):
+                    tasks.create_task(self._until_stopped(work, stop))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+        finally:
+            with suppress(EventLogError):  # the server may be gone: leases then lapse
+                await self.archiver.close()
+
+    @staticmethod
+    async def _until_stopped(
+        work: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event
+    ) -> None:
+        try:
+            await work(stop)
+        finally:
+            stop.set()
+
+    async def _sweep(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                count = await self.sweeper.run_once()
+                if count:
+                    _log.info("sessions_dormant", count=count)
+            except EventLogError as error:
+                _log.warning("sweep_failed", error=str(error))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), SWEEP_INTERVAL_S)
