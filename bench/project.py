@@ -15,6 +15,7 @@ from typing import Any
 from bench.events import chat_events
 from bench.row import Row
 from eventlog import EventLog
+from eventlog.collector import spared_collector
 from projections.builtin import DEFAULT_PROJECTIONS
 from projections.letters import GROUP
 from projections.projector import Projector

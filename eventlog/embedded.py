@@ -253,7 +253,7 @@ class EmbeddedServer:
         near = self._directory / "server.sock"
         if len(os.fsencode(near)) <= MAX_SOCKET_PATH_BYTES:
             return near
-        digest = hashlib.sha256(os.fsencode(self._directory)).hexdigest()[:16]
+        digest = hashlib.sha256(os.fsencode(self._directory)).hexdigest()[:8]
         runtime = os.environ.get("XDG_RUNTIME_DIR", "")
         bases = [Path(runtime)] if runtime and Path(runtime).is_dir() else []
         bases += [Path(tempfile.gettempdir()), Path("/tmp")]  # noqa: S108 - a private folder in it

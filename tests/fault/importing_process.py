@@ -25,7 +25,7 @@ def settings(data_dir: str | Path) -> Settings:
 async def kill_at(log: EventLog, count: int, pid: int) -> None:
     """Kill the process `pid` once the log has that many entries."""
     while sum(head.n for head in await log.heads()) < count:
-        await asyncio.sleep(0)
+        pass  # the call itself lets the others work
     os.kill(pid, signal.SIGKILL)
 
 
