@@ -62,11 +62,8 @@ SCHEMA: pa.Schema = pa.schema(
 text; `raw` is the whole entry where the other columns cannot give it back exactly."""
 
 _FIELD_TYPES: dict[str, pa.DataType] = {name: _ARROW[kind] for name, kind in FIELD_KINDS.items()}
-_GETTERS = {
-    mirror.struct: [
-        (field.name, attrgetter(field.name), field.default)
-        for field in msgspec.structs.fields(mirror.struct)
-    ]
+_DEFAULTS: dict[type, list[tuple[str, Any]]] = {
+    mirror.struct: [(field.name, field.default) for field in msgspec.structs.fields(mirror.struct)]
     for mirror in MIRRORS
 }
 _MIRROR_OF: dict[type, Mirror] = {mirror.struct: mirror for mirror in MIRRORS}
@@ -77,8 +74,7 @@ _NOT_EXACT = (msgspec.MsgspecError, UnicodeDecodeError)
 class Group(NamedTuple):
     """The rows of a chunk that have the same columns; a column not named is null."""
 
-    positions: pa.Array
-    """Where in the chunk each row stands."""
+    row_count: int
     columns: dict[str, pa.Array]
 
 
@@ -88,24 +84,36 @@ class Chunk(NamedTuple):
     sequence: pa.Array
     appended_at: pa.Array
     groups: list[Group]
+    positions: pa.Array
+    """Where in the chunk each row of the groups stands, one group after the other."""
 
 
 def encode_page(page: Page, codec: Codec) -> Chunk:
     """Return the page's columns. `codec` reads what the columns alone cannot hold."""
-    by_type: dict[type, list[int]] = {struct: [] for struct in (NoneType, *_GETTERS)}
+    by_type: dict[type, list[int]] = {struct: [] for struct in (NoneType, *_DEFAULTS)}
     events = _decode_exactly(page.raws)
     for position, event in enumerate(events):
         by_type[type(event)].append(position)
     kept = by_type.pop(NoneType)
-    groups = []
+    groups: list[Group] = []
+    order: list[int] = []
     for struct, positions in by_type.items():
         if positions:
+            mirror = _MIRROR_OF[struct]
             of_type = [events[position] for position in positions]
-            groups.append(_group(_MIRROR_OF[struct], positions, of_type, kept))
+            unsound = _unsound(mirror, of_type)
+            if unsound:
+                kept += [positions[index] for index in sorted(unsound)]
+                positions = [p for index, p in enumerate(positions) if index not in unsound]
+                of_type = [e for index, e in enumerate(of_type) if index not in unsound]
+            groups.append(_group(mirror, of_type))
+            order += positions
     if kept:
-        groups.append(_kept_whole(sorted(kept), page.raws, codec))
+        kept.sort()
+        groups.append(_kept_whole([page.raws[position] for position in kept], codec))
+        order += kept
     appended_at = pc.multiply(page.ms, _US_PER_MS).cast(pa.timestamp("us"))
-    return Chunk(page.n, appended_at, groups)
+    return Chunk(page.n, appended_at, groups, pa.array(order, pa.int64()))
 
 
 def encode_entries(partition: int, entries: Sequence[RawEntry], codec: Codec) -> pa.Table:
@@ -116,42 +124,40 @@ def encode_entries(partition: int, entries: Sequence[RawEntry], codec: Codec) ->
 
 
 def assemble(partition: int, chunks: Sequence[Chunk]) -> pa.Table:
-    """Return the chunks' rows as one table of SCHEMA, in order."""
+    """Return the chunks' rows as one table of SCHEMA, in order.
+
+    The order is brought about by one call for all columns: every call without the interpreter has
+    to wait for it afterwards, while another thread has it.
+    """
     if not chunks:
         return SCHEMA.empty_table()
     lengths = [len(chunk.sequence) for chunk in chunks]
     starts = [0, *accumulate(lengths)]
     row_count = starts.pop()
     groups = [group for chunk in chunks for group in chunk.groups]
-    places = pa.concat_arrays(
-        pc.add(group.positions, start)
-        for start, chunk in zip(starts, chunks, strict=True)
-        for group in chunk.groups
-    )
-    order = pc.inverse_permutation(places)
-    columns = {
-        "partition": pa.repeat(pa.scalar(partition, pa.int32()), row_count),
-        "sequence": pa.concat_arrays([chunk.sequence for chunk in chunks]),
-        "appended_at": pa.concat_arrays([chunk.appended_at for chunk in chunks]),
-    }
+    places = [
+        pc.add(chunk.positions, start) for start, chunk in zip(starts, chunks, strict=True)
+    ]
+    order = pc.inverse_permutation(pa.concat_arrays(places))
+    present = {name for group in groups for name in group.columns}
+    by_type = {name: _in_pieces(name, groups) for name in SCHEMA.names if name in present}
+    columns = dict(zip(by_type, pa.table(by_type).take(order).columns, strict=True))
+    columns["partition"] = pa.repeat(pa.scalar(partition, pa.int32()), row_count)
+    columns["sequence"] = pa.chunked_array([chunk.sequence for chunk in chunks])
+    columns["appended_at"] = pa.chunked_array([chunk.appended_at for chunk in chunks])
     for field in SCHEMA:
         if field.name not in columns:
-            columns[field.name] = _laid_together(field, groups, row_count, order)
-    return pa.table(columns, schema=SCHEMA)
+            columns[field.name] = pa.nulls(row_count, field.type)
+    return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
-def _laid_together(
-    field: pa.Field, groups: Sequence[Group], row_count: int, order: pa.Array
-) -> pa.Array:
-    if not any(field.name in group.columns for group in groups):
-        return pa.nulls(row_count, field.type)
+def _in_pieces(name: str, groups: Sequence[Group]) -> pa.ChunkedArray:
+    kind = SCHEMA.field(name).type
     pieces = []
     for group in groups:
-        column = group.columns.get(field.name)
-        if column is None:
-            column = pa.nulls(len(group.positions), field.type)
-        pieces.append(column)
-    return pa.concat_arrays(pieces).take(order)
+        column = group.columns.get(name)
+        pieces.append(pa.nulls(group.row_count, kind) if column is None else column)
+    return pa.chunked_array(pieces, kind)
 
 
 def _decode_exactly(raws: Sequence[bytes]) -> list[Any]:
@@ -169,27 +175,24 @@ def _decode_one(raw: bytes) -> Any:
         return None
 
 
-def _group(mirror: Mirror, positions: list[int], events: list[Any], kept: list[int]) -> Group:
-    """Return the columns of events of one type; those with unsound JSON go to `kept`."""
-    unsound = _unsound(mirror, events)
-    if unsound:
-        kept += [positions[index] for index in sorted(unsound)]
-        positions = [p for index, p in enumerate(positions) if index not in unsound]
-        events = [e for index, e in enumerate(events) if index not in unsound]
+def _group(mirror: Mirror, events: list[Any]) -> Group:
+    """Return the columns of events of one type."""
+    row_count = len(events)
     columns: dict[str, pa.Array] = {
-        "type": pa.repeat(pa.scalar(mirror.name, pa.string()), len(events))
+        "type": pa.repeat(pa.scalar(mirror.name, pa.string()), row_count)
     }
-    for name, get, default in _GETTERS[mirror.struct]:
-        values = list(map(get, events))
+    transposed = zip(*map(msgspec.structs.astuple, events), strict=True)
+    for (name, default), values in zip(_DEFAULTS[mirror.struct], transposed, strict=False):
         # Most columns hold nothing but their default, which costs less to find than to convert.
-        if values[:1] == [default] and values.count(default) == len(values):
+        if values[0] == default and values.count(default) == row_count:
             if default is not None and default is not ABSENT:
-                columns[name] = pa.repeat(pa.scalar(default, _FIELD_TYPES[name]), len(values))
-            continue
-        if default is ABSENT:
-            values = [None if value is ABSENT else bytes(value) for value in values]
-        columns[name] = pa.array(values, _FIELD_TYPES[name])
-    return Group(pa.array(positions, pa.int64()), columns)
+                columns[name] = pa.repeat(pa.scalar(default, _FIELD_TYPES[name]), row_count)
+        elif default is ABSENT:
+            texts = [None if value is ABSENT else bytes(value) for value in values]
+            columns[name] = pa.array(texts, _FIELD_TYPES[name])
+        else:
+            columns[name] = pa.array(values, _FIELD_TYPES[name])
+    return Group(row_count, columns)
 
 
 def _unsound(mirror: Mirror, events: list[Any]) -> set[int]:
@@ -208,15 +211,15 @@ def _unsound(mirror: Mirror, events: list[Any]) -> set[int]:
     return unsound
 
 
-def _kept_whole(positions: list[int], raws: Sequence[bytes], codec: Codec) -> Group:
+def _kept_whole(raws: list[bytes], codec: Codec) -> Group:
     """Return rows with `raw` filled, and of the other columns those that can be read from it."""
-    rows = [_legible(raws[position], codec) for position in positions]
+    rows = [_legible(raw, codec) for raw in raws]
     columns: dict[str, pa.Array] = {
         name: pa.array([row.get(name) for row in rows], kind)
         for name, kind in (("type", pa.string()), *_FIELD_TYPES.items())
     }
-    columns["raw"] = pa.array([raws[position] for position in positions], pa.binary())
-    return Group(pa.array(positions, pa.int64()), columns)
+    columns["raw"] = pa.array(raws, pa.binary())
+    return Group(len(raws), columns)
 
 
 def _legible(raw: bytes, codec: Codec) -> dict[str, Any]:

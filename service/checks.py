@@ -17,6 +17,8 @@ from service.wiring import new_archiver
 
 MAX_CLOCK_SKEW_MS = 2000
 MEMORY_HEADROOM = 0.2
+STALE_ARCHIVE_AGE_MS = 3_600_000
+"""Six times the age at which an archiver that works writes a segment."""
 STALE_AGE_MS = 60_000
 """A worker is behind when something has waited this long for it."""
 
@@ -127,6 +129,19 @@ def judge_archive(statuses: Sequence[ArchiveStatus]) -> Finding:
             f"partitions {', '.join(map(str, broken))} have gaps",
             "Restore the missing segments from a backup.",
         )
+    oldest_ms = max((status.oldest_age_ms for status in statuses), default=0)
+    if oldest_ms > STALE_ARCHIVE_AGE_MS:
+        return Finding(
+            "archive",
+            "look",
+            f"{lag_of(statuses):,} entries not archived, the oldest for {oldest_ms / 3_600_000:,.1f} h",
+            "No archiver runs, or it cannot write: start `eventlog up`, see its log.",
+        )
     segments = sum(status.segment_count for status in statuses)
-    lag = sum(status.lag_count for status in statuses)
+    lag = lag_of(statuses)
     return Finding("archive", "fine", f"{segments:,} segments without gap, {lag:,} entries to come")
+
+
+def lag_of(statuses: Sequence[ArchiveStatus]) -> int:
+    """Return how many entries wait for the archiver."""
+    return sum(status.lag_count for status in statuses)

@@ -59,7 +59,8 @@ async def _fill(log: EventLog) -> None:
     half = [sample / "irc-new-domains"]
     rest = sorted(path for path in sample.iterdir() if path.is_dir() and path not in half)
     report = await import_paths(log, half)
-    await new_archiver(log).archive_until(await log.heads())
+    async with new_archiver(log) as archiver:
+        await archiver.archive_until(await log.heads())
     report.merge(await import_paths(log, rest))
     await Projector(log).run_until_caught_up()
     again = await import_paths(log, [*half, *rest])
@@ -77,7 +78,11 @@ def sample_folder() -> Path:
 
 
 async def _show(log: EventLog, warehouse: Warehouse) -> None:
-    for title, name in (("Busiest senders", "senders"), ("Busiest hours (UTC)", "hours")):
+    for title, name in (
+        ("Busiest senders", "senders"),
+        ("Busiest hours (UTC)", "hours"),
+        ("Sessions by status", "sessions_by_status"),
+    ):
         table = await warehouse.query(load_query(name))
         _section(title, table.column_names, [tuple(row.values()) for row in table.to_pylist()])
     page = await Sessions(log).list(limit=10)

@@ -91,9 +91,9 @@ async def stage_project(log: EventLog, _: Path) -> dict[str, Any]:
 
 
 async def stage_archive(log: EventLog, _: Path) -> dict[str, Any]:
-    archiver = new_archiver(log)
-    await archiver.archive_until(await log.heads())
-    return {"events": sum(status.position.n for status in await archiver.status())}
+    async with new_archiver(log) as archiver:
+        await archiver.archive_until(await log.heads())
+        return {"events": sum(status.position.n for status in await archiver.status())}
 
 
 STAGES = {"import": stage_import, "project": stage_project, "archive": stage_archive}

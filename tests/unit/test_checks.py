@@ -95,3 +95,11 @@ def test_a_gap_in_the_archive_is_named_by_partition():
     )
     assert broken.verdict == "act"
     assert "partitions 3, 5 have gaps" in broken.seen
+
+
+def test_an_archiver_that_does_not_keep_up_needs_a_look():
+    waiting = archiving(0)._replace(oldest_age_ms=3_600_000)
+    assert judge_archive([waiting, archiving(1)]).verdict == "fine"
+    late = judge_archive([waiting._replace(oldest_age_ms=5_400_000), archiving(1)])
+    assert (late.verdict, late.seen) == ("look", "20 entries not archived, the oldest for 1.5 h")
+    assert late.remedy
