@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
@@ -146,6 +146,20 @@ def require_fit(server: ServerInfo) -> None:
             f"the server's maxmemory-policy is {server.eviction_policy}: it may drop events.",
             remedy="Run `CONFIG SET maxmemory-policy noeviction` and write it into its config file.",
         )
+
+
+EMBEDDED = "the embedded server"
+"""What the text of an error calls a server that has no address."""
+
+
+@contextlib.contextmanager
+def in_our_words(settings: Settings) -> Iterator[None]:
+    """Raise the client's errors as our own: what `translate` knows, else a plain EventLogError."""
+    try:
+        yield
+    except (redis_errors.RedisError, OSError) as error:
+        known = translate(error, settings.url or EMBEDDED)
+        raise known or EventLogError(f"the server answered: {mask_url(str(error))}") from None
 
 
 def translate(error: Exception, url: str) -> EventLogError | None:

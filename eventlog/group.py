@@ -6,13 +6,15 @@ the pending entries of the last owner as its own and drains them before it reads
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
-from eventlog.connection import translate
+from eventlog.connection import in_our_words
 from eventlog.entry import RawEntry, raw_entries
-from eventlog.errors import EventLogError, HistoryGap
+from eventlog.errors import HistoryGap
 from eventlog.ids import EntryId
 from eventlog.log import EventLog
 
@@ -49,16 +51,11 @@ class GroupReader:
                 f"are gone, and group {self._group!r} has not processed them.",
                 remedy="Rebuild from the archive.",
             )
-        try:
+        with in_our_words(self._log.settings), _accepting("BUSYGROUP"):
             await self._log.client.execute_command(
                 "XGROUP", "CREATE", self._stream, self._group, str(position), "MKSTREAM",
                 "ENTRIESREAD", position.n,
             )  # fmt: skip
-        except ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise self._translated(error) from None
-        except (RedisError, OSError) as error:
-            raise self._translated(error) from None
 
     async def pending(self, after: EntryId, limit: int) -> list[RawEntry]:
         """Return delivered but unacknowledged entries after `after`, in order."""
@@ -92,19 +89,16 @@ class GroupReader:
         return reply[0][1] if reply else []
 
     async def _call(self, *command: Any) -> Any:
-        try:
-            return await self._log.client.execute_command(*command)
-        except (RedisError, OSError) as error:
-            raise self._translated(error) from None
-
-    def _translated(self, error: Exception) -> Exception:
-        known = translate(error, self._log.settings.url or "the embedded server")
-        if known is None and str(error).startswith("NOGROUP"):
-            return HistoryGap(
-                f"group {self._group!r} is gone from partition {self._partition}.",
-                remedy="It is created again at its checkpoint when its reader starts anew.",
-            )
-        return known or EventLogError(f"the server answered: {error}")
+        with in_our_words(self._log.settings):
+            try:
+                return await self._log.client.execute_command(*command)
+            except ResponseError as error:
+                if not str(error).startswith("NOGROUP"):
+                    raise
+                raise HistoryGap(
+                    f"group {self._group!r} is gone from partition {self._partition}.",
+                    remedy="It is created again at its checkpoint when its reader starts anew.",
+                ) from None
 
     def _entries(self, reply: Any) -> list[RawEntry]:
         for entry_id, fields in reply:
@@ -115,3 +109,13 @@ class GroupReader:
                     remedy="Rebuild from the archive.",
                 )
         return raw_entries(reply)
+
+
+@contextmanager
+def _accepting(code: str) -> Iterator[None]:
+    """Take an answer of that code for success."""
+    try:
+        yield
+    except ResponseError as error:
+        if not str(error).startswith(code):
+            raise

@@ -11,9 +11,7 @@ import socket
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from redis.exceptions import RedisError
-
-from eventlog.connection import translate
+from eventlog.connection import in_our_words
 from eventlog.ids import new_event_id
 from eventlog.log import EventLog
 from eventlog.scripts import load_script
@@ -55,7 +53,7 @@ class LeaseKeeper:
 
     async def refresh(self) -> None:
         """Announce this member, renew, give up what is no longer dealt to it, take what is."""
-        try:
+        with in_our_words(self._log.settings):
             share = deal(self._log.partition_count, await self._announce(), self.owner)
             for partition in self.held.keys() - share:
                 await self._give_back(self.held.pop(partition))
@@ -68,17 +66,13 @@ class LeaseKeeper:
                     self.held[partition] = Lease(self.group, partition, self.owner, generation)
                 else:
                     self.held.pop(partition, None)
-        except (RedisError, OSError) as error:
-            raise self._translated(error) from None
 
     async def release_all(self) -> None:
         """Give every lease back and leave the group, so that others take over at once."""
-        try:
+        with in_our_words(self._log.settings):
             await self._log.client.zrem(self._log.keys.members(self.group), self.owner)
             while self.held:
                 await self._give_back(self.held.popitem()[1])
-        except (RedisError, OSError) as error:
-            raise self._translated(error) from None
 
     async def _announce(self) -> list[str]:
         """Return the live members, this one among them. The server's clock decides who lives."""
@@ -94,6 +88,3 @@ class LeaseKeeper:
     async def _give_back(self, lease: Lease) -> None:
         key = self._log.keys.lease(lease.partition, lease.group)
         await self._release(self._log.client, [key], [lease.generation])
-
-    def _translated(self, error: Exception) -> Exception:
-        return translate(error, self._log.settings.url or "the embedded server") or error

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from eventlog.clock import Clock
-from eventlog.connection import translate
+from eventlog.connection import in_our_words
 from eventlog.errors import ConfigurationError, PartitionMismatch
 from eventlog.ids import new_event_id
 from eventlog.keys import Keys
@@ -38,7 +37,7 @@ async def open_metadata(client: Redis, keys: Keys, settings: Settings, clock: Cl
         "epoch": new_event_id(),
         "created_ms": clock.now_us() // 1000,
     }
-    try:
+    with in_our_words(settings):
         # Read first: a full server, which takes no write, can still be read and trimmed.
         found: Any = await client.hgetall(keys.meta())
         if len(found) < len(wanted):
@@ -48,8 +47,6 @@ async def open_metadata(client: Redis, keys: Keys, settings: Settings, clock: Cl
             pipeline.hgetall(keys.meta())
             found = (await pipeline.execute())[-1]
         stored = {k.decode(): v.decode() for k, v in found.items()}
-    except (RedisError, OSError) as error:
-        raise translate(error, settings.url or "the embedded server") or error from None
     if int(stored["format"]) > FORMAT:
         raise ConfigurationError(
             f"log {keys.log!r} has format {stored['format']}; this program knows {FORMAT}.",

@@ -10,7 +10,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from eventlog.batch import Batch, Outcome, pack_batch, unpack_outcome
 from eventlog.clock import Clock
-from eventlog.connection import ServerInfo, translate
+from eventlog.connection import EMBEDDED, ServerInfo, translate
 from eventlog.entry import RawEntry, raw_entries
 from eventlog.errors import (
     EventLogError,
@@ -227,7 +227,7 @@ class RedisStore:
         raise failure from None
 
     def _translated(self, error: Exception) -> EventLogError:
-        translated = translate(error, self._settings.url or "the embedded server")
+        translated = translate(error, self._settings.url or EMBEDDED)
         if translated is not None:
             return translated
         if "HEADLOST" in str(error):

@@ -8,9 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from redis.exceptions import RedisError
-
-from eventlog.connection import translate
+from eventlog.connection import in_our_words
 from eventlog.errors import ConfigurationError, EventLogError, Fenced, HistoryGap, LogUnavailable
 from eventlog.ids import START, EntryId
 from eventlog.lease import Lease, LeaseKeeper
@@ -260,11 +258,7 @@ class Projector:
 
     async def _owner_of(self, partition: int, now_ms: int) -> str | None:
         key = self._log.keys.lease(partition, GROUP)
-        try:
+        with in_our_words(self._log.settings):
             command = "HMGET", key, "owner", "expires_ms"
             owner, expires_ms = await self._log.client.execute_command(*command)
-        except (RedisError, OSError) as error:
-            raise (
-                translate(error, self._log.settings.url or "the embedded server") or error
-            ) from None
         return owner.decode() if owner and int(expires_ms) > now_ms else None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from redis.exceptions import RedisError
-
-from eventlog.connection import translate
+from eventlog.connection import in_our_words
 from eventlog.entry import RawEntry, raw_entries
 from eventlog.ids import EntryId
 from eventlog.log import EventLog
@@ -20,10 +18,8 @@ async def read_on(log: EventLog, partition: int, after: EntryId, limit: int) -> 
     LogUnavailable.
     """
     block_ms = min(BLOCK_MS, log.settings.longest_block_ms)
-    try:
+    with in_our_words(log.settings):
         reply = await log.client.execute_command(
             "XREAD", "COUNT", limit, "BLOCK", block_ms, "STREAMS", log.keys.stream(partition), str(after)
         )  # fmt: skip
-    except (RedisError, OSError) as error:
-        raise translate(error, log.settings.url or "the embedded server") or error from None
     return raw_entries(reply[0][1]) if reply else []

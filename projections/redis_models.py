@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from redis.exceptions import NoScriptError, RedisError
 
-from eventlog.connection import translate
+from eventlog.connection import in_our_words
 from eventlog.entry import Entry, RawEntry
-from eventlog.errors import EventLogError
 from eventlog.ids import START, EntryId
 from eventlog.keys import Keys
 from eventlog.log import EventLog
@@ -64,10 +62,8 @@ class RedisModels:
         pipeline = self._log.client.pipeline(transaction=False)
         for model, keys in wanted:
             pipeline.execute_command("HMGET", self._log.keys.documents(partition, model), *keys)
-        try:
+        with in_our_words(self._log.settings):
             return list(await pipeline.execute())
-        except (RedisError, OSError) as error:
-            raise self._translated(error) from None
 
     async def commit(self, commit: Commit) -> CommitOutcome:
         """Return what became of the batch; it is applied whole, in one step, or not at all."""
@@ -129,22 +125,12 @@ class RedisModels:
         return keys.checkpoints(partition), keys.stream(partition), keys.head(partition)
 
     async def _run(self, script: Script, keys: Sequence[str], packed: bytes) -> Any:
-        try:
+        with in_our_words(self._log.settings):
             return await script(self._log.client, keys, [packed])
-        except (RedisError, OSError) as error:
-            raise self._translated(error) from None
 
     async def _call(self, *command: Any) -> Any:
-        try:
+        with in_our_words(self._log.settings):
             return await self._log.client.execute_command(*command)
-        except (RedisError, OSError) as error:
-            raise self._translated(error) from None
-
-    def _translated(self, error: Exception) -> Exception:
-        known = translate(error, self._log.settings.url or "the embedded server")
-        if known is None and not isinstance(error, NoScriptError):
-            return EventLogError(f"the server answered: {error}")
-        return known or error
 
 
 class _KeyTable:

@@ -6,10 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from redis.exceptions import RedisError
-
 from analytics.archiver import PartitionStatus as ArchiveStatus
-from eventlog.connection import check_server, translate
+from eventlog.connection import check_server, in_our_words
 from eventlog.log import EventLog
 from projections.projector import Projector
 from projections.status import PartitionStatus as ProjectionStatus
@@ -36,14 +34,12 @@ class Finding(NamedTuple):
 
 async def examine(log: EventLog) -> list[Finding]:
     """Return the findings on the server, the workers and the archive."""
-    try:
+    with in_our_words(log.settings):
         server = await check_server(log.client)
         info: dict[str, Any] = await log.client.info()
         before_us = log.clock.now_us()
         seconds, microseconds = await log.client.time()
         after_us = log.clock.now_us()
-    except (RedisError, OSError) as error:
-        raise translate(error, log.settings.url or "the embedded server") or error from None
     skew_ms = (seconds * 1_000_000 + microseconds - (before_us + after_us) // 2) / 1000
     projecting, archiving = await asyncio.gather(
         Projector(log).status(), new_archiver(log).status()
