@@ -135,6 +135,16 @@ def test_a_wreck_does_not_take_its_neighbours_along() -> None:
     assert list(rebuild(table)) == given
 
 
+def test_unsound_json_is_kept_whole_among_sound_events_of_its_type() -> None:
+    bad, queued = document(metadata=5), document(type="message.queued")
+    raws = [bad, document(), queued, bad, b"", document(metadata={"x": 1}), bad]
+    given = entries(*raws)
+    table = encode_entries(0, given, CODEC)
+    assert table["raw"].to_pylist() == [bad, None, None, bad, b"", None, bad]
+    assert table["metadata"].to_pylist()[5] == '{"x":1}'
+    assert list(rebuild(table)) == given
+
+
 def test_an_old_schema_shows_its_current_fields_and_keeps_its_bytes() -> None:
     class Priced(Event, frozen=True, kw_only=True, tag="shop.priced"):
         schema: int = schema_version(2)
