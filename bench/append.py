@@ -15,7 +15,7 @@ from eventlog import Event, EventLog, Settings
 from eventlog.collector import spared_collector
 
 BATCH_EVENTS = 500
-ROUNDS = 3
+ROUNDS = 5
 
 
 def raw_limit_per_s(socket_path: str, stream: str, payloads: list[bytes]) -> float:

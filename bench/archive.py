@@ -28,7 +28,7 @@ from eventlog.ids import START
 CHUNK_EVENTS = 20_000
 TABLE_EVENTS = 200_000
 """Rows of the ready table: it is in memory as a whole, so that it bounds the bench's own."""
-ROUNDS = 3
+ROUNDS = 5
 AIM = 0.45
 
 

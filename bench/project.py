@@ -22,7 +22,7 @@ from projections.projector import Projector
 
 BATCH_ENTRIES = 500
 CHUNK_EVENTS = 20_000
-ROUNDS = 3
+ROUNDS = 5
 AIM = 0.50
 
 
