@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, overload
 
 from redis.asyncio import Redis
 
+from eventlog.appender import Appender
 from eventlog.clock import SYSTEM_CLOCK, Clock
 from eventlog.codec import Codec
 from eventlog.connection import check_server, connect
@@ -26,11 +27,10 @@ from eventlog.partition import Partitions
 from eventlog.producer import Producer
 from eventlog.redis_store import RedisStore
 from eventlog.settings import Durability, Settings, change_settings, load_settings
-from eventlog.shares import cut, deal_events, entities_of
 from eventlog.store import Store
 from eventlog.tail import Tail, decode_entry
 from eventlog.upcast import Upcasters
-from eventlog.writer import AppendResult, Request, Writer
+from eventlog.writer import AppendResult
 
 READ_PAGE_ENTRIES = 1000
 
@@ -64,7 +64,7 @@ class EventLog:
         self._in_memory = in_memory
         self._embedded: EmbeddedServer | None = None
         self._client: Redis | None = None
-        self._opened: tuple[Store, Writer] | None = None
+        self._opened: tuple[Store, Appender] | None = None
 
     @classmethod
     def open(
@@ -115,7 +115,7 @@ class EventLog:
         except BaseException:
             await self._let_go()
             raise
-        self._opened = store, Writer(store, self.partition_count)
+        self._opened = store, Appender(store, self.codec, self._partitions)
         return self
 
     def __await__(self) -> Generator[Any, None, Self]:
@@ -161,8 +161,8 @@ class EventLog:
         opened, self._opened = self._opened, None
         try:
             if opened is not None:
-                store, writer = opened
-                await writer.close()
+                store, appender = opened
+                await appender.close()
                 await store.close()
         finally:
             await self._let_go()
@@ -197,7 +197,7 @@ class EventLog:
         return self._parts[0]
 
     @property
-    def _parts(self) -> tuple[Store, Writer]:
+    def _parts(self) -> tuple[Store, Appender]:
         if self._opened is None:
             raise _not_open("the log is not open.")
         return self._opened
@@ -242,48 +242,10 @@ class EventLog:
         `durability`: `memory` when the server has it, `fsync` when its disk has, `replicated` when
         a replica has. Raises InvalidEvent and its kin, VersionConflict, LogUnavailable.
         """
+        appender, level = self._parts[1], durability or self.settings.durability
         if isinstance(events, Event):
-            return await self._append_one(events, expected_version, durability)
-        return await self._append_all(list(events), expected_version, durability)
-
-    async def _append_one(
-        self, event: Event, expected_version: int | None, durability: Durability | None
-    ) -> AppendResult:
-        writer = self._parts[1]
-        text = self.codec.encode(event).decode()
-        request = _request([0], [event], [text], durability or self.settings.durability)
-        request.expected = _expectation([event], expected_version)
-        return (await writer.append(self._partitions[event.conversation], request))[0]
-
-    async def _append_all(
-        self, events: list[Event], expected_version: int | None, durability: Durability | None
-    ) -> list[AppendResult]:
-        writer = self._parts[1]
-        level = durability or self.settings.durability
-        expected = _expectation(events, expected_version)
-        texts = self.codec.encode_all(events)
-        results: list[Any] = [None] * len(events)
-        sends = []
-        dealt = deal_events(events, self._partitions)
-        for partition, indexes in dealt.items():
-            first_of, repeated = _without_repeats(indexes, events)
-            requests = [
-                (piece, _request(piece, events, texts, level)) for piece in cut(first_of, texts)
-            ]
-            if expected and (len(requests) > 1 or len(dealt) > 1):
-                raise InvalidEvent(
-                    "events with an expected version must fit into one step.",
-                    remedy="Give them one conversation, and keep them under 500 and 4 MiB.",
-                )
-            requests[0][1].expected = expected
-            sends.append(_send(writer, partition, requests, repeated, results))
-        if len(sends) == 1:
-            await sends[0]
-        else:
-            for outcome in await asyncio.gather(*sends, return_exceptions=True):
-                if outcome is not None:
-                    raise outcome
-        return results
+            return await appender.append_one(events, expected_version, level)
+        return await appender.append_all(list(events), expected_version, level)
 
     async def producer(self, name: str, *, durability: Durability | None = None) -> Producer:
         """Return the bulk producer of that name, standing where the log has it."""
@@ -379,43 +341,6 @@ class EventLog:
         return Tail(store, self.codec, cursor)
 
 
-def _without_repeats(indexes: list[int], events: list[Event]) -> tuple[list[int], dict[int, int]]:
-    """Return the indexes of distinct events, and each repeated one's index → the first's."""
-    first_of: dict[str, int] = {}
-    for index in indexes:
-        first_of.setdefault(events[index].id, index)
-    if len(first_of) == len(indexes):
-        return indexes, {}
-    repeated = {i: first_of[events[i].id] for i in indexes if first_of[events[i].id] != i}
-    return list(first_of.values()), repeated
-
-
-def _request(
-    piece: list[int], events: list[Event], texts: list[str], durability: Durability
-) -> Request:
-    return Request(
-        [texts[i] for i in piece],
-        [events[i].id for i in piece],
-        entities_of(piece, events),
-        durability,
-    )
-
-
-async def _send(
-    writer: Writer,
-    partition: int,
-    requests: list[tuple[list[int], Request]],
-    repeated: dict[int, int],
-    results: list[Any],
-) -> None:
-    """Write one partition's requests in order, up to the first that fails; fill in the results."""
-    for piece, request in requests:
-        for index, result in zip(piece, await writer.append(partition, request), strict=True):
-            results[index] = result
-    for index, first in repeated.items():
-        results[index] = results[first]._replace(duplicate=True)
-
-
 def _parsed(cursor: str) -> Cursor:
     try:
         return Cursor.parse(cursor)
@@ -427,16 +352,3 @@ def _parsed(cursor: str) -> Cursor:
 
 def _not_open(message: str) -> LogNotOpen:
     return LogNotOpen(message, remedy="Use `async with EventLog.open() as log`.")
-
-
-def _expectation(events: list[Event], expected_version: int | None) -> tuple[str, int] | None:
-    if expected_version is None:
-        return None
-    entities = {event.entity for event in events}
-    entity = entities.pop() if len(entities) == 1 else None
-    if entity is None:
-        raise InvalidEvent(
-            "expected_version needs events that all advance the same entity.",
-            remedy="session.* events advance their session, conversation.* their conversation.",
-        )
-    return entity, expected_version

@@ -1,0 +1,114 @@
+"""One call's events on their way: encoded, dealt to their partitions, and their results put together."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from eventlog.codec import Codec
+from eventlog.errors import InvalidEvent
+from eventlog.event import Event
+from eventlog.partition import Partitions
+from eventlog.settings import Durability
+from eventlog.shares import cut, deal_events, entities_of
+from eventlog.store import Store
+from eventlog.writer import AppendResult, Request, Writer
+
+
+class Appender:
+    """What `EventLog.append` does, whose docstring says what it promises."""
+
+    def __init__(self, store: Store, codec: Codec, partitions: Partitions) -> None:
+        self._codec = codec
+        self._partitions = partitions
+        self._writer = Writer(store, partitions.count)
+
+    async def append_one(
+        self, event: Event, expected_version: int | None, durability: Durability
+    ) -> AppendResult:
+        """Return where the event stands: the short way, without lists to deal and collect."""
+        text = self._codec.encode(event).decode()
+        request = _request([0], [event], [text], durability)
+        request.expected = _expectation([event], expected_version)
+        return (await self._writer.append(self._partitions[event.conversation], request))[0]
+
+    async def append_all(
+        self, events: list[Event], expected_version: int | None, durability: Durability
+    ) -> list[AppendResult]:
+        """Return where each event stands."""
+        expected = _expectation(events, expected_version)
+        texts = self._codec.encode_all(events)
+        results: list[Any] = [None] * len(events)
+        sends = []
+        dealt = deal_events(events, self._partitions)
+        for partition, indexes in dealt.items():
+            first_of, repeated = _without_repeats(indexes, events)
+            requests = [
+                (piece, _request(piece, events, texts, durability))
+                for piece in cut(first_of, texts)
+            ]
+            if expected and (len(requests) > 1 or len(dealt) > 1):
+                raise InvalidEvent(
+                    "events with an expected version must fit into one step.",
+                    remedy="Give them one conversation, and keep them under 500 and 4 MiB.",
+                )
+            requests[0][1].expected = expected
+            sends.append(_send(self._writer, partition, requests, repeated, results))
+        for outcome in await asyncio.gather(*sends, return_exceptions=True):
+            if outcome is not None:
+                raise outcome
+        return results
+
+    async def close(self) -> None:
+        """Return when everything queued has been answered; nothing more is taken."""
+        await self._writer.close()
+
+
+def _without_repeats(indexes: list[int], events: list[Event]) -> tuple[list[int], dict[int, int]]:
+    """Return the indexes of distinct events, and each repeated one's index → the first's."""
+    first_of: dict[str, int] = {}
+    for index in indexes:
+        first_of.setdefault(events[index].id, index)
+    if len(first_of) == len(indexes):
+        return indexes, {}
+    repeated = {i: first_of[events[i].id] for i in indexes if first_of[events[i].id] != i}
+    return list(first_of.values()), repeated
+
+
+def _request(
+    piece: list[int], events: list[Event], texts: list[str], durability: Durability
+) -> Request:
+    return Request(
+        [texts[i] for i in piece],
+        [events[i].id for i in piece],
+        entities_of(piece, events),
+        durability,
+    )
+
+
+async def _send(
+    writer: Writer,
+    partition: int,
+    requests: list[tuple[list[int], Request]],
+    repeated: dict[int, int],
+    results: list[Any],
+) -> None:
+    """Write one partition's requests in order, up to the first that fails; fill in the results."""
+    for piece, request in requests:
+        for index, result in zip(piece, await writer.append(partition, request), strict=True):
+            results[index] = result
+    for index, first in repeated.items():
+        results[index] = results[first]._replace(duplicate=True)
+
+
+def _expectation(events: list[Event], expected_version: int | None) -> tuple[str, int] | None:
+    if expected_version is None:
+        return None
+    entities = {event.entity for event in events}
+    entity = entities.pop() if len(entities) == 1 else None
+    if entity is None:
+        raise InvalidEvent(
+            "expected_version needs events that all advance the same entity.",
+            remedy="session.* events advance their session, conversation.* their conversation.",
+        )
+    return entity, expected_version
