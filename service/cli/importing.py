@@ -27,6 +27,7 @@ from service.cli.progress import ProgressBars
 
 NO_KNOWN_FORMAT = "no known format"
 """How the report says that a file is of none."""
+TELL_INTERVAL_S = 0.3
 REJECTED_SHOWN = 20
 SKIPPED_SHOWN = 5
 
@@ -78,8 +79,7 @@ async def _import(
             try:
                 report = await import_paths(log, paths, strict=strict, progress=bars.show)
                 if project and report.events_added:
-                    with bars.waiting("updating read models"):
-                        await Projector(log).run_until_caught_up()
+                    await _project(log, bars)
             except asyncio.CancelledError:
                 bars.stop()
                 say(
@@ -88,6 +88,22 @@ async def _import(
                 )
                 raise
     return report
+
+
+async def _project(log: EventLog, bars: ProgressBars) -> None:
+    """Bring the read models up to date, telling how much is left."""
+    projector = Projector(log)
+    projecting = asyncio.create_task(projector.run_until_caught_up())
+    try:
+        with bars.waiting("updating read models") as tell:
+            while not projecting.done():
+                left = sum(partition.lag_count for partition in await projector.status())
+                tell(f"{left:,} events to go")
+                await asyncio.wait({projecting}, timeout=TELL_INTERVAL_S)
+    finally:
+        projecting.cancel()
+        await asyncio.wait({projecting})
+    projecting.result()
 
 
 def _totals(report: ImportReport) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from rich.progress import (
@@ -74,11 +75,16 @@ class ProgressBars:
             rate=f"{progress.events_added / elapsed_s:,.0f} events/s",
         )
 
-    def waiting(self, label: str) -> AbstractContextManager[object]:
-        """Return a context in which a spinner says what is going on."""
+    @contextmanager
+    def waiting(self, label: str) -> Iterator[Callable[[str], None]]:
+        """Give a call that tells what is going on, beside a spinner."""
         self._remove()
         self.stop()
-        return nullcontext() if self._bars.disable else errors.status(f"{label} …")
+        if self._bars.disable:
+            yield lambda _: None
+            return
+        with errors.status(f"{label} …") as status:
+            yield lambda said: status.update(f"{label}: {said} …")
 
     def _remove(self) -> None:
         if self._task is not None:
