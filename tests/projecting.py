@@ -138,7 +138,9 @@ def _session(sessions: dict[str, dict[str, Any]], event: Event) -> None:
     seen["tools"] += event.type == "tool.called"
     seen["errors"] += event.type == "tool.returned" and event.is_error  # type: ignore[attr-defined]
     seen["version"] += event.type.startswith("session.")
-    seen["active_us"] = max(seen["active_us"], event.occurred_at)
+    falls_asleep = getattr(event, "to_status", None) == "dormant"
+    if not falls_asleep or not seen["active_us"]:
+        seen["active_us"] = max(seen["active_us"], event.occurred_at)
 
 
 def _conversation(conversations: dict[str, dict[str, Any]], event: Event) -> None:

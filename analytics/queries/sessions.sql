@@ -30,7 +30,11 @@ folded AS (
         arg_min(branch_name, sequence) FILTER (is_start) AS branch_name,
         arg_min("text", sequence) FILTER (is_start) AS "text",
         arg_min(occurred_at, sequence) AS first_seen_at,
-        max(occurred_at) AS last_activity_at,
+        -- Falling asleep is no activity.
+        greatest(
+            first_seen_at,
+            coalesce(max(occurred_at) FILTER (to_status IS DISTINCT FROM 'dormant'), first_seen_at)
+        ) AS last_activity_at,
         arg_min(occurred_at, sequence) FILTER (target IN ('completed', 'failed')) AS ended_at,
         count(*) FILTER (type IN ('message.received', 'message.sent')) AS message_count,
         count(*) FILTER (type = 'tool.called') AS tool_call_count,

@@ -78,9 +78,10 @@ class SessionsProjection(DocumentProjection[Session]):
         event = entry.event
         if not state.conversation:
             state.conversation = event.conversation
-            state.started_at = event.occurred_at
-        # Producers' clocks may disagree; activity never goes back.
-        state.last_activity_at = max(state.last_activity_at, event.occurred_at)
+            state.started_at = state.last_activity_at = event.occurred_at
+        # Producers' clocks may disagree; activity never goes back. Falling asleep is none.
+        if not (isinstance(event, SessionTransitioned) and event.to_status == "dormant"):
+            state.last_activity_at = max(state.last_activity_at, event.occurred_at)
         if isinstance(event, MessageReceived | MessageSent):
             state.message_count += 1
         elif isinstance(event, ToolCalled):

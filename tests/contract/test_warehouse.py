@@ -165,20 +165,18 @@ def random_sessions(seed: int) -> list[Event]:
     made: list[Event] = []
     for number in range(60):
         base: dict[str, Any] = {"conversation": f"chat:{number}", "session": f"s{number}"}
-        made += [
-            rnd.choice(
-                [
-                    SessionStarted(**base, status=rnd.choice(statuses), project="p"),
-                    SessionTransitioned(**base, to_status=rnd.choice(statuses)),
-                    SessionTransitioned(**base, to_status=rnd.choice(statuses)),
-                    SessionTouched(**base),
-                    ToolCalled(**base, call="k", name="n"),
-                    ToolReturned(**base, call="k", is_error=rnd.random() < 0.5),
-                    MessageSent(**base, text="t"),
-                ]
-            )
-            for _ in range(rnd.randint(1, 7))
-        ]
+        for _ in range(rnd.randint(1, 7)):
+            base["occurred_at"] = rnd.randrange(1, 10**12)  # clocks jump: order is the log's
+            choices: list[Event] = [
+                SessionStarted(**base, status=rnd.choice(statuses), project="p"),
+                SessionTransitioned(**base, to_status=rnd.choice(statuses)),
+                SessionTransitioned(**base, to_status=rnd.choice(statuses)),
+                SessionTouched(**base),
+                ToolCalled(**base, call="k", name="n"),
+                ToolReturned(**base, call="k", is_error=rnd.random() < 0.5),
+                MessageSent(**base, text="t"),
+            ]
+            made.append(rnd.choice(choices))
     return made
 
 
@@ -187,6 +185,7 @@ def folded(events: list[Event]) -> dict[str, tuple[Any, ...]]:
     status: dict[str, SessionStatus] = {}
     counts: Counter[tuple[str, str]] = Counter()
     ended: dict[str, int] = {}
+    active: dict[str, int] = {}
     for event in events:
         session = event.session
         assert session is not None
@@ -198,6 +197,10 @@ def folded(events: list[Event]) -> dict[str, tuple[Any, ...]]:
             status.setdefault(session, "active")
         if status[session] in TERMINAL:
             ended.setdefault(session, event.occurred_at)
+        asleep = isinstance(event, SessionTransitioned) and event.to_status == "dormant"
+        active.setdefault(session, event.occurred_at)
+        if not asleep:
+            active[session] = max(active[session], event.occurred_at)
         counts[session, event.type] += 1
         counts[session, "errors"] += isinstance(event, ToolReturned) and event.is_error
     return {
@@ -207,6 +210,7 @@ def folded(events: list[Event]) -> dict[str, tuple[Any, ...]]:
             counts[session, "errors"],
             counts[session, "message.sent"],
             ended.get(session),
+            active[session],
         )
         for session, value in status.items()
     }
@@ -226,7 +230,7 @@ async def test_sessions_are_folded_as_the_code_folds_them(
         found = await rows(
             warehouse,
             "SELECT session, status, tool_call_count, tool_error_count, message_count, "
-            "epoch_us(ended_at) FROM sessions",
+            "epoch_us(ended_at), epoch_us(last_activity_at) FROM sessions",
         )
     assert {row[0]: row[1:] for row in found} == folded(events)
     assert len(found) == len({event.session for event in events})

@@ -110,8 +110,19 @@ def test_a_session_is_indexed_where_it_stands_now_and_nowhere_else() -> None:
     session = fold(SESSIONS, started(8_000_999), moved("dormant", 9_001_000))
     indexed = dict(SESSIONS.index("s1", session))
     assert indexed == dict.fromkeys(
-        ("all", "status:dormant", "conversation:telegram:1", "project:p", "user:u"), 9001
+        ("all", "status:dormant", "conversation:telegram:1", "project:p", "user:u"), 8000
     )
+
+
+def test_falling_asleep_is_no_activity_and_waking_up_is() -> None:
+    asleep = fold(SESSIONS, started(8_000_000), moved("dormant", 9_000_000))
+    assert (asleep.status, asleep.last_activity_at) == ("dormant", 8_000_000)
+    awake = fold(
+        SESSIONS, started(8_000_000), moved("dormant", 9_000_000), moved("active", 9_500_000)
+    )
+    assert (awake.status, awake.last_activity_at) == ("active", 9_500_000)
+    unknown = fold(SESSIONS, moved("dormant", 9_000_000))
+    assert unknown.last_activity_at == 9_000_000
 
 
 def test_a_session_survives_being_stored() -> None:
