@@ -15,8 +15,7 @@ def spared_collector() -> Iterator[None]:
     """Make the collector look less often meanwhile, and not at what was there before.
 
     Events, entries and replies are many, short-lived and free of cycles: looking for cycles among
-    them took a fifth to a third of the time of appending, projecting and archiving. Reference
-    counting frees them all the same. It holds for the whole process.
+    them took a fifth to a third of the time of appending and projecting in bulk. Reference counting frees them all the same. It holds for the whole process.
     """
     usual = gc.get_threshold()
     gc.collect()
