@@ -3,6 +3,7 @@
 from analytics.archiver import Archiver, Rolling
 from analytics.catalogue import Catalogue
 from analytics.connection import VIEWS, connect
+from analytics.copiers import Copiers
 from analytics.segment import Coverage, Segment
 from analytics.status import PartitionStatus, archive_status
 from analytics.storage import DirectoryStorage, Storage
@@ -12,6 +13,7 @@ __all__ = [
     "VIEWS",
     "Archiver",
     "Catalogue",
+    "Copiers",
     "Coverage",
     "DirectoryStorage",
     "PartitionStatus",

@@ -19,14 +19,14 @@ from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 
 from analytics.catalogue import Catalogue
-from analytics.pages import Page, PageSize, read_page
+from analytics.copiers import Copiers
+from analytics.copying import Copy
 from analytics.plan import Plans
 from analytics.segment import Segment
-from analytics.segment_writer import SegmentWriter
 from analytics.status import PartitionStatus, archive_status, oldest_age_ms
 from analytics.steps import Reached, go_on
 from analytics.storage import Storage
-from eventlog.errors import EventLogError, HistoryGap
+from eventlog.errors import EventLogError
 from eventlog.group import GroupReader
 from eventlog.ids import EntryId
 from eventlog.lease import LeaseKeeper
@@ -38,8 +38,8 @@ __all__ = ["GROUP", "Archiver", "PartitionStatus", "Rolling"]
 GROUP = "archiver"
 POLL_INTERVAL_S = 0.5
 
-SIDE_BY_SIDE = 2
-"""Partitions under way at once: more would only take more memory."""
+SIDE_BY_SIDE = 4
+"""Partitions under way at once, per process that copies: while one is published, the next is copied."""
 
 T = TypeVar("T")
 _log = get_logger("archiver")
@@ -64,7 +64,10 @@ class _Settled(NamedTuple):
 
 
 class Archiver:
-    """Archives this process's share of the partitions. Close it to hand them to others at once."""
+    """Archives this process's share of the partitions. Close it to hand them to others at once.
+
+    Segments are copied in threads, or by the `copiers` it is given, which stay their owner's.
+    """
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ class Archiver:
         *,
         rolling: Rolling = Rolling(),  # noqa: B008 - immutable
         owner: str | None = None,
+        copiers: Copiers | None = None,
         reached: Reached = go_on,
     ) -> None:
         self.catalogue = Catalogue(storage)
@@ -84,7 +88,7 @@ class Archiver:
         self._settled: dict[int, _Settled] = {}
         self._errors: dict[int, str] = {}
         self._plans = Plans(log, self.catalogue, rolling.max_rows)
-        self._pages = PageSize()
+        self._copiers = copiers or Copiers()
         self._stop = asyncio.Event()
 
     # --- for callers ---------------------------------------------------------------------------
@@ -97,7 +101,8 @@ class Archiver:
             try:
                 async with self._leased():
                     while not stop.is_set():
-                        await self._round()
+                        if not await self._round():
+                            await self._copiers.close()
                         await self._pause()
             except EventLogError as error:
                 _log.warning("archiver_interrupted", error=str(error))
@@ -165,21 +170,26 @@ class Archiver:
 
     # --- one partition -------------------------------------------------------------------------
 
-    async def _round(self) -> None:
-        """Archive what is due of every partition held; note and log what goes wrong."""
+    async def _round(self) -> bool:
+        """Archive what is due of every partition held; note and log what goes wrong.
+
+        Returns whether anything was published.
+        """
         heads = await self._log.heads()
 
-        async def attempt(partition: int) -> None:
+        async def attempt(partition: int) -> bool:
+            published: list[Segment] = []
             try:
                 if self._may_go_on(partition) and await self._is_due(partition, heads[partition]):
-                    await self._archive(partition, heads[partition])
+                    published = await self._archive(partition, heads[partition])
                 self._errors.pop(partition, None)
             except (EventLogError, OSError) as error:
                 if self._errors.get(partition) != str(error):
                     _log.error("archive_failed", partition=partition, error=str(error))
                 self._errors[partition] = str(error)
+            return bool(published)
 
-        await self._side_by_side(self._leases.held, attempt)
+        return any(await self._side_by_side(self._leases.held, attempt))
 
     async def _is_due(self, partition: int, head: EntryId) -> bool:
         # The position of the last look is good enough to ask by: no listing of files twice a second.
@@ -236,16 +246,22 @@ class Archiver:
         first = (await self._log.read_raw(partition, position, 1))[0].id
         draft = Segment(partition, first.n, last, first.ms)
         staged = await asyncio.to_thread(self._storage.stage, draft)
-        writer = SegmentWriter(staged, draft, self._log.codec, self._reached)
+        copy = Copy(
+            settings=self._log.settings,
+            server_url=self._log.server_url,
+            stream=self._log.keys.stream(partition),
+            after=position,
+            draft=draft,
+            path=str(staged),
+        )
         try:
-            end = await self._copy(partition, position, last, writer)
-            if end is None:
-                await asyncio.to_thread(writer.abandon)
-                return None
-            await asyncio.to_thread(writer.finish)
+            end = await self._copiers.copy(copy, self._log.codec, self._reached)
         except (Exception, asyncio.CancelledError):
-            await asyncio.to_thread(writer.abandon)
+            staged.unlink(missing_ok=True)
             raise
+        if partition not in self._leases.held:
+            staged.unlink(missing_ok=True)
+            return None
         self._reached("written")
         segment = draft._replace(last_ms=end.ms)
         await asyncio.to_thread(self._storage.publish, staged, segment, self._reached)
@@ -256,51 +272,17 @@ class Archiver:
         _log.info("segment_published", segment=segment.name, rows=segment.row_count)
         return segment
 
-    async def _copy(
-        self, partition: int, position: EntryId, last: int, writer: SegmentWriter
-    ) -> EntryId | None:
-        """Return the last entry's id, all entries given to the writer; None: the lease was lost.
-
-        The next page is on its way while this one is turned into columns.
-        """
-        end = position
-        page = asyncio.create_task(self._page(partition, end, last))
-        try:
-            while end.n < last:
-                entries = await page
-                if not entries.raws:
-                    raise HistoryGap(
-                        f"partition {partition} ends at {end.n}, but a segment up to {last} was "
-                        "planned.",
-                        remedy="Entries were removed from the log: restore the server's data.",
-                    )
-                end = entries.end
-                if end.n < last:
-                    page = asyncio.create_task(self._page(partition, end, last))
-                if partition not in self._leases.held:
-                    return None
-                writer.add(entries)
-            return end
-        finally:
-            page.cancel()
-
-    async def _page(self, partition: int, after: EntryId, last: int) -> Page:
-        limit = min(self._pages.entries, last - after.n)
-        page = await read_page(self._log, partition, after, limit)
-        self._pages.learn(page)
-        return page
-
     # --- several partitions ----------------------------------------------------------------------
 
     async def _side_by_side(
         self, partitions: Iterable[int], work: Callable[[int], Awaitable[T]]
     ) -> list[T]:
-        """Return what `work` returns for each partition, two at a time.
+        """Return what `work` returns for each partition, a few at a time.
 
         While one segment is compressed and synced, the next is read. All are worked on even where
         one fails; then its error is raised.
         """
-        room = asyncio.Semaphore(SIDE_BY_SIDE)
+        room = asyncio.Semaphore(SIDE_BY_SIDE * max(1, self._copiers.process_count))
 
         async def one(partition: int) -> T:
             async with room:

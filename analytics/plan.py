@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 
 from analytics.catalogue import Catalogue
-from analytics.pages import ask, last_before
 from analytics.segment import day_end_ms
+from eventlog.connection import in_our_words
 from eventlog.errors import HistoryGap
-from eventlog.ids import EntryId
+from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
 
 
@@ -31,13 +31,10 @@ class Plans:
         plan then: whoever plans that start anew must find the file.
         """
         cut = await self._cut(partition, position, head)
-        key, start, client = (
-            self._log.keys.archive_plan(partition),
-            str(position.n),
-            self._log.client,
-        )
-        await ask(self._log, lambda: client.hsetnx(key, start, str(cut)))
-        planned = await ask(self._log, lambda: client.hget(key, start))
+        key, start = self._log.keys.archive_plan(partition), str(position.n)
+        with in_our_words(self._log.settings):
+            await self._log.client.hsetnx(key, start, str(cut))
+            planned = await self._log.client.hget(key, start)
         coverage = await asyncio.to_thread(self._catalogue.coverage, partition)
         if planned is None or coverage.position != position:
             await self.forget(partition, position)
@@ -51,15 +48,17 @@ class Plans:
     async def forget(self, partition: int, position: EntryId) -> None:
         """Drop the plan of the segment after `position`."""
         key = self._log.keys.archive_plan(partition)
-        await ask(self._log, lambda: self._log.client.hdel(key, str(position.n)))
+        with in_our_words(self._log.settings):
+            await self._log.client.hdel(key, str(position.n))
 
     async def forget_before(self, partition: int, position: EntryId) -> None:
         """Drop the plans of segments that are there."""
         key = self._log.keys.archive_plan(partition)
-        starts = await ask(self._log, lambda: self._log.client.hkeys(key))
-        done = [start for start in starts if int(start) < position.n]
-        if done:
-            await ask(self._log, lambda: self._log.client.hdel(key, *done))
+        with in_our_words(self._log.settings):
+            starts = await self._log.client.hkeys(key)
+            done = [start for start in starts if int(start) < position.n]
+            if done:
+                await self._log.client.hdel(key, *done)
 
     async def _cut(self, partition: int, position: EntryId, head: EntryId) -> int:
         """Return where the segment should end: in its day, not too long, before what is there."""
@@ -73,8 +72,16 @@ class Plans:
         cut = min(head.n, position.n + self._max_rows)
         midnight_ms = day_end_ms(first[0].id.ms)
         if head.ms >= midnight_ms:
-            cut = min(cut, (await last_before(self._log, partition, midnight_ms)).n)
+            cut = min(cut, (await self._last_before(partition, midnight_ms)).n)
         coverage = await asyncio.to_thread(self._catalogue.coverage, partition)
         if coverage.gaps:
             cut = min(cut, coverage.gaps[0].last)
         return cut
+
+    async def _last_before(self, partition: int, ms: int) -> EntryId:
+        """Return the id of the last entry that was appended before `ms`; START if there is none."""
+        with in_our_words(self._log.settings):
+            reply = await self._log.client.execute_command(
+                "XREVRANGE", self._log.keys.stream(partition), f"({ms}-0", "-", "COUNT", 1
+            )
+        return EntryId.parse(reply[0][0]) if reply else START

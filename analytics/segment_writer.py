@@ -1,21 +1,18 @@
 """Writing one segment file: row group by row group, synced and checked before it may be published.
 
-Synchronous; the archiver calls `add` in order and `finish` once. Turning entries into columns needs
-the interpreter, laying columns together and compressing them does not: the latter runs in a thread
-of its own, one row group behind.
+Synchronous: call `add` in order and `finish` once, in a thread where others must not wait.
 """
 
 from __future__ import annotations
 
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analytics.columns import SCHEMA, Chunk, assemble, encode_page
+from analytics.columns import SCHEMA, ColumnBuilder
 from analytics.pages import Page
 from analytics.segment import Segment
 from analytics.steps import Reached, go_on
@@ -63,26 +60,18 @@ class SegmentWriter:
         self._segment = segment
         self._codec = codec
         self._reached = reached
-        self._chunks: list[Chunk] = []
-        self._waiting_rows = 0
-        self._waiting_bytes = 0
+        self._rows = ColumnBuilder(segment.partition, codec)
         self._writer = pq.ParquetWriter(path, SCHEMA, **parquet_options())
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="segment-writer")
-        self._writing: Future[None] | None = None
 
     def add(self, page: Page) -> None:
         """Take the next entries of the partition, in order."""
-        self._chunks.append(encode_page(page, self._codec))
-        self._waiting_rows += len(page.raws)
-        self._waiting_bytes += page.byte_count
-        if self._waiting_rows >= ROW_GROUP_ROWS or self._waiting_bytes >= ROW_GROUP_BYTES:
+        self._rows.add(page)
+        if self._rows.row_count >= ROW_GROUP_ROWS or self._rows.byte_count >= ROW_GROUP_BYTES:
             self._flush()
 
     def finish(self) -> None:
         """Complete the file, sync it and check that it holds exactly the segment's entries."""
         self._flush()
-        self._wait()
-        self._thread.shutdown()
         self._writer.add_key_value_metadata({"eventlog.format": FORMAT})
         self._writer.close()
         descriptor = os.open(self._path, os.O_RDONLY)
@@ -94,26 +83,14 @@ class SegmentWriter:
 
     def abandon(self) -> None:
         """Stop writing and delete the temporary file."""
-        self._thread.shutdown(cancel_futures=True)
         self._writer.close()
         self._path.unlink(missing_ok=True)
 
     def _flush(self) -> None:
-        self._wait()
-        if self._chunks:
-            chunks, self._chunks = self._chunks, []
-            self._waiting_rows = self._waiting_bytes = 0
-            self._writing = self._thread.submit(self._write, chunks)
-
-    def _wait(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            writing.result()
-
-    def _write(self, chunks: list[Chunk]) -> None:
-        table = assemble(self._segment.partition, chunks)
-        self._writer.write_table(table, row_group_size=len(table))
-        self._reached("writing")
+        rows, self._rows = self._rows, ColumnBuilder(self._segment.partition, self._codec)
+        if rows.row_count:
+            self._writer.write_table(rows.build(), row_group_size=rows.row_count)
+            self._reached("writing")
 
 
 def check_segment(path: Path, segment: Segment) -> None:

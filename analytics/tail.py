@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from analytics.columns import SCHEMA, assemble, encode_page
+from analytics.columns import SCHEMA, encode_pages
 from analytics.pages import Page, PageSize
 from analytics.segment import Coverage
-from eventlog.codec import Codec
 from eventlog.errors import HistoryGap
 from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
@@ -85,9 +84,5 @@ class LiveTail:
             pages.append(page)
             end = entries[-1].id
         if pages:
-            table = await asyncio.to_thread(_encode, partition, pages, self._log.codec)
+            table = await asyncio.to_thread(encode_pages, partition, pages, self._log.codec)
             part.extend(table, end)
-
-
-def _encode(partition: int, pages: list[Page], codec: Codec) -> pa.Table:
-    return assemble(partition, [encode_page(page, codec) for page in pages])

@@ -60,6 +60,11 @@ class Codec:
         self._decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(union)
         self._list_decoder: msgspec.json.Decoder[list[Event]] = msgspec.json.Decoder(list[union])
 
+    @property
+    def is_builtin(self) -> bool:
+        """Whether it knows the built-in vocabulary and nothing else, as every process does."""
+        return not self.upcasters and set(self.types.values()) == set(VOCABULARY)
+
     def encode_all(self, events: Sequence[Event]) -> list[str]:
         """Return each event as JSON text, having checked that all read back equal.
 

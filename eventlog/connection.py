@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 import redis.asyncio
+import redis.asyncio.connection
+import redis.asyncio.retry
+import redis.connection
+import redis.retry
 from redis import exceptions as redis_errors
-from redis.asyncio.connection import BlockingConnectionPool, parse_url
-from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from eventlog.cancellation import CancellableClient
@@ -29,6 +31,9 @@ from eventlog.settings import Settings, mask_url
 MAX_CONNECTION_COUNT = 256
 """Beyond it a command waits for a connection; blocking readers hold one each."""
 
+BULK_READ_BYTES = 1024 * 1024
+"""Asked of the socket at a time: more than a unix socket holds, so that the server need not wait."""
+
 MINIMUM_VERSIONS = {"redis": (7, 0), "valkey": (8, 0)}
 
 _RAW_REPLIES = ("XRANGE", "XREVRANGE", "XREAD", "XREADGROUP", "XINFO STREAM")
@@ -43,25 +48,64 @@ async def connect(settings: Settings, url: str) -> redis.asyncio.Redis:
     settings'; the settings' password is for a named server, not for the embedded one. Close it
     with `aclose()`. Raises ConfigurationError for an address that cannot be parsed.
     """
-    try:
-        in_url: dict[str, Any] = dict(parse_url(url))
-        password = settings.password if settings.url is not None else None
-        fixed: dict[str, Any] = {
-            "protocol": 2,
-            "decode_responses": False,
-            "retry": Retry(NoBackoff(), 0),
-            "retry_on_timeout": False,
-            "retry_on_error": [],
-            "socket_connect_timeout": settings.connect_timeout_s,
-            "socket_timeout": settings.command_timeout_s,
-            "max_connections": MAX_CONNECTION_COUNT,
-            "timeout": settings.command_timeout_s,
-        }
-        pool = BlockingConnectionPool(
-            **{"db": settings.db, "password": password, **in_url, **fixed}
+    options = {
+        "retry": redis.asyncio.retry.Retry(NoBackoff(), 0),
+        "max_connections": MAX_CONNECTION_COUNT,
+        "timeout": settings.command_timeout_s,
+    }
+    with _readable(url):
+        in_url: dict[str, Any] = dict(redis.asyncio.connection.parse_url(url))
+        pool = redis.asyncio.connection.BlockingConnectionPool(
+            **{**_options(settings, in_url), **options}
         )
         # A pool takes any option; the connection class refuses what it does not know.
         pool.connection_class(**pool.connection_kwargs)
+    client = CancellableClient.from_pool(pool)
+    for command in _RAW_REPLIES:
+        client.response_callbacks.pop(command, None)
+    return client
+
+
+def connect_in_bulk(settings: Settings, url: str) -> redis.connection.AbstractConnection:
+    """Return a blocking connection to the server at `url`, for a thread that reads much.
+
+    It connects on its first command; replies are the server's lists of bytes. Reading a mebibyte at
+    a time saves a sixth of the time of a program that reads through asyncio (measured). Close it
+    with `disconnect()`. Raises ConfigurationError for an address that cannot be parsed.
+    """
+    with _readable(url):
+        in_url: dict[str, Any] = dict(redis.connection.parse_url(url))
+        make = in_url.pop("connection_class", redis.connection.Connection)
+        options = {
+            "retry": redis.retry.Retry(NoBackoff(), 0),
+            "socket_read_size": BULK_READ_BYTES,
+        }
+        connection: redis.connection.AbstractConnection = make(
+            **{**_options(settings, in_url), **options}
+        )
+    return connection
+
+
+def _options(settings: Settings, in_url: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what every connection is made with; what the URL says wins over the settings."""
+    return {
+        "db": settings.db,
+        "password": settings.password if settings.url is not None else None,
+        **in_url,
+        "protocol": 2,
+        "decode_responses": False,
+        "retry_on_timeout": False,
+        "retry_on_error": [],
+        "socket_connect_timeout": settings.connect_timeout_s,
+        "socket_timeout": settings.command_timeout_s,
+    }
+
+
+@contextlib.contextmanager
+def _readable(url: str) -> Iterator[None]:
+    """Raise ConfigurationError where the address is refused."""
+    try:
+        yield
     except (TypeError, ValueError, redis_errors.RedisError):
         # The cause is not shown: its text can hold a piece of the password.
         raise ConfigurationError(
@@ -69,10 +113,6 @@ async def connect(settings: Settings, url: str) -> redis.asyncio.Redis:
             remedy="Write it as redis://user:password@host:port/db (or rediss://, or unix:///path)"
             " with every `/`, `@`, `:`, `?` and `#` of user and password percent-encoded.",
         ) from None
-    client = CancellableClient.from_pool(pool)
-    for command in _RAW_REPLIES:
-        client.response_callbacks.pop(command, None)
-    return client
 
 
 class ServerInfo(NamedTuple):

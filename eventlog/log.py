@@ -64,6 +64,7 @@ class EventLog:
         self._in_memory = in_memory
         self._embedded: EmbeddedServer | None = None
         self._client: Redis | None = None
+        self._server_url: str | None = None
         self._opened: tuple[Store, Appender] | None = None
 
     @classmethod
@@ -137,6 +138,7 @@ class EventLog:
         if url is None:
             self._embedded = EmbeddedServer(self.settings)
             url = await asyncio.to_thread(self._embedded.start)
+        self._server_url = url
         self._client = await connect(self.settings, url)
         server = await check_server(self._client)
         metadata = await open_metadata(self._client, self.keys, self.settings, self.clock)
@@ -191,6 +193,13 @@ class EventLog:
         if self._client is None:
             raise _not_open("the log is not open on a server.")
         return self._client
+
+    @property
+    def server_url(self) -> str:
+        """Where the server is, the embedded one too. It may hold a password. Raises LogNotOpen."""
+        if self._client is None or self._server_url is None:
+            raise _not_open("the log is not open on a server.")
+        return self._server_url
 
     @property
     def _store(self) -> Store:

@@ -54,6 +54,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Home of the embedded server; None is the user's data directory."""
     archive_dir: str | None = None
     """Home of the Parquet segments; None is `archive` under `data_dir`."""
+    archive_process_count: Annotated[int, Meta(ge=0, le=64)] | None = None
+    """Processes that help to archive a backlog; None is one per core, at most 4."""
     server_binary: str | None = None
     """A `valkey-server` or `redis-server` for the embedded server; None is the bundled one."""
     chat_history_limit: Annotated[int, Meta(ge=1, le=100_000)] = 500

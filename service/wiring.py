@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 from analytics.archiver import Archiver
+from analytics.copiers import Copiers
 from analytics.storage import DirectoryStorage
 from analytics.warehouse import Warehouse
 from consumers.sweeper import IdleSession, IdleSweeper
 from eventlog.errors import EventLogError
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
+from eventlog.settings import Settings
 from projections.projector import Projector
 from projections.views.sessions import Sessions
 
 SWEEP_INTERVAL_S = 30.0
 
+MAX_ARCHIVE_PROCESSES = 4
+"""Where the settings name no number: beyond it the one server has become the slower side."""
+
 _log = get_logger("service")
 
 
-def new_archiver(log: EventLog) -> Archiver:
+def new_archiver(log: EventLog, copiers: Copiers | None = None) -> Archiver:
     """Return an archiver of the log into the archive its settings name."""
-    return Archiver(log, DirectoryStorage(log.settings.archive_path, clock=log.clock))
+    storage = DirectoryStorage(log.settings.archive_path, clock=log.clock)
+    return Archiver(log, storage, copiers=copiers)
+
+
+def new_copiers(settings: Settings) -> Copiers:
+    """Return what copies a backlog on as many cores as the settings allow."""
+    if settings.archive_process_count is not None:
+        return Copiers(settings.archive_process_count)
+    return Copiers(min(MAX_ARCHIVE_PROCESSES, os.cpu_count() or 1))
+
+
+@asynccontextmanager
+async def open_archiver(log: EventLog) -> AsyncIterator[Archiver]:
+    """Give an archiver that copies a backlog in processes."""
+    async with new_copiers(log.settings) as copiers, new_archiver(log, copiers) as archiver:
+        yield archiver
 
 
 @asynccontextmanager
@@ -53,7 +74,8 @@ class Workers:
     def __init__(self, log: EventLog) -> None:
         self.log = log
         self.projector = Projector(log)
-        self.archiver = new_archiver(log)
+        self.copiers = new_copiers(log.settings)
+        self.archiver = new_archiver(log, self.copiers)
         self.sweeper = new_sweeper(log)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -70,6 +92,7 @@ class Workers:
         finally:
             with suppress(EventLogError):  # the server may be gone: leases then lapse
                 await self.archiver.close()
+            await self.copiers.close()
 
     @staticmethod
     async def _until_stopped(

@@ -24,7 +24,7 @@ from projections.views.sessions import Sessions
 from service.cli.options import examples, run, settings_of
 from service.cli.output import FAILED, OK, console, duration, moment, print_table, say
 from service.queries import load_query
-from service.wiring import new_archiver, open_warehouse
+from service.wiring import new_archiver, open_archiver, open_warehouse
 
 CHAT = "irc:#mediawiki"
 
@@ -59,7 +59,7 @@ async def _fill(log: EventLog) -> None:
     half = [sample / "irc-new-domains"]
     rest = sorted(path for path in sample.iterdir() if path.is_dir() and path not in half)
     report = await import_paths(log, half)
-    async with new_archiver(log) as archiver:
+    async with open_archiver(log) as archiver:
         await archiver.archive_until(await log.heads())
     report.merge(await import_paths(log, rest))
     await Projector(log).run_until_caught_up()

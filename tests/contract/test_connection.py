@@ -1,18 +1,28 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
 import redis.asyncio
 from redis import exceptions as redis_errors
+from redis.connection import AbstractConnection
 
 from eventlog import connection
-from eventlog.connection import check_server, connect, parse_server, require_fit, translate
+from eventlog.connection import (
+    check_server,
+    connect,
+    connect_in_bulk,
+    in_our_words,
+    parse_server,
+    require_fit,
+    translate,
+)
 from eventlog.errors import (
     AuthenticationFailed,
     ConfigurationError,
@@ -246,9 +256,12 @@ class TestCredentials:
     async def test_an_address_that_cannot_be_parsed_is_not_shown_in_full(self, url):
         with pytest.raises(ConfigurationError, match="percent-encoded") as caught:
             await connect(Settings(url=url), url)
-        _shows_no_secret(caught.value)
-        assert caught.value.__cause__ is None
-        assert caught.value.__suppress_context__
+        with pytest.raises(ConfigurationError, match="percent-encoded") as in_bulk:
+            connect_in_bulk(Settings(url=url), url)
+        for error in (caught.value, in_bulk.value):
+            _shows_no_secret(error)
+            assert error.__cause__ is None
+            assert error.__suppress_context__
 
     @pytest.mark.parametrize("spelling", [PASSWORD, PASSWORD_ENCODED, "s3c%2Fr%40t+pass%3Aword"])
     def test_no_spelling_of_the_password_passes(self, spelling):
@@ -257,6 +270,53 @@ class TestCredentials:
         assert error is not None
         assert "s3c" not in str(error)
         assert "bot" not in str(error)
+
+
+class TestInBulk:
+    """The blocking connection: the same options, and replies for whoever sent the commands."""
+
+    def test_it_takes_password_and_database_as_the_client_does(self, guarded):
+        with bulk_of(f"{guarded.url}/3", password=PASSWORD, db=2) as connection:
+            connection.send_command("CLIENT", "INFO")
+            assert b" db=3 " in connection.read_response()
+        with (
+            pytest.raises(AuthenticationFailed) as caught,
+            in_our_words(Settings(url=guarded.url)),
+            bulk_of(guarded.url, password="s3c-wrong") as connection,
+        ):
+            connection.send_command("PING")
+        _shows_no_secret(caught.value)
+
+    def test_the_url_cannot_change_protocol_or_decoding(self, server):
+        with bulk_of(f"{server.url}?protocol=3&decode_responses=true") as connection:
+            connection.send_command("DEL", "bulk")
+            connection.send_command("XADD", "bulk", "5-1", "e", "é")
+            connection.send_command("XRANGE", "bulk", "-", "+")
+            connection.send_command("CONFIG", "GET", "port")
+            replies = [connection.read_response() for _ in range(4)]
+        assert replies[2:] == [
+            [[b"5-1", [b"e", "é".encode()]]],
+            [b"port", str(server.port).encode()],
+        ]
+
+    def test_a_server_that_never_answers_is_given_up_in_time(self):
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+            with (
+                pytest.raises(LogUnavailable),
+                in_our_words(Settings(url=url)),
+                bulk_of(url, command_timeout_s=0.2) as connection,
+            ):
+                connection.send_command("PING")  # it connects first, and says who it is
+
+
+@contextmanager
+def bulk_of(url: str, **settings: object) -> Iterator[AbstractConnection]:
+    connection = connect_in_bulk(msgspec.convert({"url": url, **settings}, Settings), url)
+    try:
+        yield connection
+    finally:
+        connection.disconnect()
 
 
 def _shows_no_secret(error: EventLogError) -> None:
