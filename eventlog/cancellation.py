@@ -8,7 +8,7 @@ on as if nobody had asked it to stop. Here the cancellation is raised after the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
@@ -40,14 +40,15 @@ class CancellablePipeline(Pipeline):
         return await never_swallowed(super().execute(raise_on_error))
 
 
-async def never_swallowed(call: Awaitable[T]) -> T:
+async def never_swallowed(call: Coroutine[Any, Any, T]) -> T:
     """Return what the call returns; raise CancelledError if the task was cancelled meanwhile."""
     task = asyncio.current_task()
     asked_before = task.cancelling() if task else 0
-    if asked_before:
-        await asyncio.sleep(0)  # if it was asked while it ran, it hears of it here
     try:
+        if asked_before:
+            await asyncio.sleep(0)  # if it was asked while it ran, it hears of it here
         return await call
     finally:
+        call.close()  # nothing, unless it was never begun
         if task and task.cancelling() > asked_before:
             raise asyncio.CancelledError

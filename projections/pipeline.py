@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from eventlog.entry import RawEntry
 from eventlog.errors import EventLogError, Fenced, HistoryGap
@@ -33,6 +33,8 @@ BATCH_ENTRIES = 500
 """Entries per commit: 1,000 measured slower, as fold and commit then overlap less."""
 BATCH_BYTES = 4 * 1024 * 1024
 """What a batch may weigh, going by the batch before it: bounds memory when events are large."""
+
+T = TypeVar("T")
 
 _log = get_logger("projector")
 
@@ -109,7 +111,7 @@ class Pipeline:
             await self._committing
             self._committing = None
 
-    async def until(self, reading: asyncio.Task[list[RawEntry]]) -> list[RawEntry]:
+    async def until(self, reading: asyncio.Task[T]) -> T:
         """Return what `reading` brings, raising at once should the commit fail meanwhile."""
         while not reading.done():
             waiting = {reading, self._committing} if self._committing else {reading}

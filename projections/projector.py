@@ -21,7 +21,7 @@ from projections.projection import Projection
 from projections.status import PartitionStatus, RateMeter
 from projections.store import ModelStore
 from projections.tasks import end
-from projections.worker import project_partition
+from projections.worker import TURNS_AT_ONCE, project_partition
 
 RETRY_FIRST_S = 0.1
 RETRY_LONGEST_S = 5.0
@@ -81,6 +81,7 @@ class Projector:
         self._assignments: dict[int, _Assignment] = {}
         self._progress: dict[int, _Progress] = {}
         self._moved = asyncio.Event()
+        self._turns = asyncio.Semaphore(TURNS_AT_ONCE)
         self._is_running = False
 
     @property
@@ -185,6 +186,7 @@ class Projector:
                     self._store,
                     self._projections,
                     lease,
+                    self._turns,
                     lambda position, count: self._on_commit(progress, position, count),
                 )
             except Fenced:

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import pytest
@@ -34,6 +34,7 @@ from projections.builtin import DEFAULT_PROJECTIONS
 from projections.letters import GROUP
 from projections.live import LiveDocuments
 from projections.memory_models import MemoryModels
+from projections.pipeline import BATCH_ENTRIES
 from projections.projection import DocumentProjection, IndexEntry
 from projections.projector import Projector
 from projections.redis_models import RedisModels
@@ -45,9 +46,11 @@ from projections.store import (
     ModelStore,
     PageRequest,
 )
+from projections.tasks import end
 from projections.views.dead_letters import DeadLetters
 from projections.views.history import History
 from projections.views.sessions import Sessions
+from projections.worker import TURN_BATCHES, project_partition
 from tests.projecting import oracle, random_events, read_out
 from tests.support import eventually
 
@@ -363,6 +366,58 @@ async def test_a_running_projector_follows_what_is_appended(log: EventLog) -> No
     await running
     assert {each.owner for each in await projector.status()} == {None}
     assert await read_out(log, chats_of(events), "stored") == oracle(events)
+
+
+async def test_a_backlog_leaves_the_other_partitions_their_turn(log: EventLog) -> None:
+    long, short = 0, 1
+    chats = {log.partition_of(f"c{n}"): f"c{n}" for n in range(100)}
+    backlog = (TURN_BATCHES + 2) * BATCH_ENTRIES
+    await log.append([MessageReceived(conversation=chats[long], text="x") for _ in range(backlog)])
+    await log.append(MessageReceived(conversation=chats[short], text="x"))
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    class Turns(asyncio.Semaphore):
+        wanted_count = 0
+
+        async def acquire(self) -> Literal[True]:
+            self.wanted_count += 1
+            return await super().acquire()
+
+    class Waiting(RedisModels):
+        async def commit(self, commit: Commit) -> CommitOutcome:
+            begun.set()
+            await may_end.wait()
+            return await super().commit(commit)
+
+    keeper = LeaseKeeper(log, GROUP, "one")
+    await keeper.refresh()
+    models, turns = Waiting(log), Turns()
+    committed: list[tuple[int, int]] = []
+
+    def work_on(partition: int) -> asyncio.Task[None]:
+        return asyncio.create_task(
+            project_partition(
+                log,
+                models,
+                DEFAULT_PROJECTIONS,
+                keeper.held[partition],
+                turns,
+                lambda position, _: committed.append((partition, position.n)),
+            )
+        )
+
+    tasks = [work_on(long)]
+    await begun.wait()
+    tasks.append(work_on(short))
+    await eventually(lambda: turns.wanted_count == 2)
+    may_end.set()
+    await eventually(lambda: {(long, backlog), (short, 1)} <= {*committed})
+    assert committed.index((short, 1)) < committed.index((long, backlog))
+    # At rest both wait for entries, and neither holds the one turn there is.
+    await log.append(MessageReceived(conversation=chats[long], text="x"))
+    await log.append(MessageReceived(conversation=chats[short], text="x"))
+    await eventually(lambda: {(long, backlog + 1), (short, 2)} <= {*committed})
+    await end(*tasks)
 
 
 async def test_two_projectors_share_the_partitions(log: EventLog) -> None:

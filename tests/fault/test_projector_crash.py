@@ -89,7 +89,14 @@ class Chaos:
         for _ in range(self._rnd.randint(1, 3)):  # a process may begin anew under the same lease
             models = FaultyModels(self._log, self._rnd, FAULTS)
             task = asyncio.create_task(
-                project_partition(self._log, models, DEFAULT_PROJECTIONS, lease, self._on_commit)
+                project_partition(
+                    self._log,
+                    models,
+                    DEFAULT_PROJECTIONS,
+                    lease,
+                    asyncio.Semaphore(),
+                    self._on_commit,
+                )
             )
             models.worker = task
             self._running.append((models, task))
