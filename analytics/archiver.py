@@ -38,8 +38,9 @@ __all__ = ["GROUP", "Archiver", "PartitionStatus", "Rolling"]
 GROUP = "archiver"
 POLL_INTERVAL_S = 0.5
 
-SIDE_BY_SIDE = 4
-"""Partitions under way at once, per process that copies: while one is published, the next is copied."""
+SIDE_BY_SIDE = 2
+"""Partitions under way at once, or one more than there are processes: while one is published, the
+others are copied. More would only make a stop take longer."""
 
 T = TypeVar("T")
 _log = get_logger("archiver")
@@ -282,7 +283,7 @@ class Archiver:
         While one segment is compressed and synced, the next is read. All are worked on even where
         one fails; then its error is raised.
         """
-        room = asyncio.Semaphore(SIDE_BY_SIDE * max(1, self._copiers.process_count))
+        room = asyncio.Semaphore(max(SIDE_BY_SIDE, self._copiers.process_count + 1))
 
         async def one(partition: int) -> T:
             async with room:

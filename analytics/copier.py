@@ -6,8 +6,10 @@ input does, hence with the process that started it.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from pathlib import Path
 
 import msgspec
 
@@ -24,9 +26,13 @@ def main() -> None:
     codec = Codec()
     with spared_collector():
         for line in sys.stdin.buffer:
-            answer = _answer(msgspec.json.decode(line, type=Copy), codec)
-            sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
-            sys.stdout.buffer.flush()
+            copy = msgspec.json.decode(line, type=Copy)
+            answer = _answer(copy, codec)
+            try:
+                os.write(sys.stdout.fileno(), msgspec.json.encode(answer) + b"\n")
+            except BrokenPipeError:  # nobody is left to publish the file
+                Path(copy.path).unlink(missing_ok=True)
+                return
 
 
 def _answer(copy: Copy, codec: Codec) -> Copied | Failed:

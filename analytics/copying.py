@@ -38,6 +38,9 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     """The file to write."""
 
+    def __repr__(self) -> str:
+        return f"Copy({self.draft.name!r})"  # the address may hold a password
+
 
 class Copied(msgspec.Struct, frozen=True, tag=True):
     """The file is whole, synced and checked."""

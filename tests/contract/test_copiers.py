@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -197,6 +198,12 @@ async def test_cancelled_it_stops_and_the_archiver_leaves_no_file(
         assert storage.segments() == [segment]
 
 
+async def test_an_address_with_a_password_is_not_shown(log: EventLog, tmp_path: Path) -> None:
+    await log.append(chat_events(400))
+    copy = await copy_of(log, 0, tmp_path / "file")
+    assert "s3cret" not in repr(replaced(copy, server_url="redis://:s3cret@host"))
+
+
 def test_a_process_ends_with_its_input_and_not_by_ctrl_c(tmp_path: Path) -> None:
     copy = Copy(
         settings=Settings(),
@@ -219,3 +226,20 @@ def test_a_process_ends_with_its_input_and_not_by_ctrl_c(tmp_path: Path) -> None
             process.send_signal(signal.SIGINT)
         process.stdin.close()
         assert process.wait(timeout=30) == 0
+
+
+async def test_a_process_whose_starter_has_died_leaves_no_file(
+    log: EventLog, tmp_path: Path
+) -> None:
+    await log.append(chat_events(400))
+    copy = await copy_of(log, 0, tmp_path / "file")
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "analytics.copier"]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=PIPE, stdout=writing, stderr=PIPE
+    )
+    os.close(writing)
+    _, said = await process.communicate(msgspec.json.encode(copy) + b"\n")
+    assert (process.returncode, said) == (0, b"")
+    assert os.listdir(tmp_path) == []  # noqa: PTH208

@@ -13,6 +13,7 @@ from eventlog import EventLog, MessageReceived, Settings
 from eventlog.errors import (
     AuthenticationFailed,
     ConfigurationError,
+    LogNotOpen,
     LogUnavailable,
     PartitionMismatch,
     UnsafeEviction,
@@ -79,6 +80,14 @@ async def test_awaiting_opens_it_too(server_url, prefix):
         assert await log.ping() is True
     finally:
         await log.close()
+
+
+async def test_the_servers_address_is_known_while_it_is_open(server_url, prefix):
+    log = EventLog.open(server_url, key_prefix=prefix)
+    async with log:
+        assert log.server_url == server_url
+    with pytest.raises(LogNotOpen):
+        _ = log.server_url
 
 
 async def test_settings_and_arguments_together(server_url, prefix):
