@@ -90,8 +90,7 @@ def copy_segment(
 def _connected(copy: Copy) -> Iterator[AbstractConnection]:
     connection = connect_in_bulk(copy.settings, copy.server_url)
     try:
-        with in_our_words(copy.settings):
-            yield connection
+        yield connection
     finally:
         connection.disconnect()
 
@@ -101,14 +100,20 @@ def _pages(connection: AbstractConnection, copy: Copy) -> Iterator[Page]:
     size = PageSize()
     last = copy.draft.last
 
+    # Only what the server says is put in our words: a full disk is not a server out of reach.
     def ask(after: EntryId) -> None:
         count = min(size.entries, last - after.n)
-        connection.send_command("XRANGE", copy.stream, f"({after}", "+", "COUNT", count)
+        with in_our_words(copy.settings):
+            connection.send_command("XRANGE", copy.stream, f"({after}", "+", "COUNT", count)
+
+    def answer() -> Page:
+        with in_our_words(copy.settings):
+            return Page.of_reply(connection.read_response())
 
     ask(copy.after)
     end = copy.after
     while end.n < last:
-        page = Page.of_reply(connection.read_response())
+        page = answer()
         if not page.raws:
             raise HistoryGap(
                 f"partition {copy.draft.partition} ends at {end.n}, but a segment up to {last} "

@@ -18,6 +18,7 @@ from analytics.segment import Segment
 from analytics.steps import Reached, go_on
 from eventlog.codec import Codec
 from eventlog.errors import EventLogError
+from eventlog.logs import get_logger
 
 ROW_GROUP_ROWS = 25_000
 ROW_GROUP_BYTES = 8 * 1024 * 1024
@@ -29,6 +30,8 @@ FORMAT = "1"
 _HIGH_CARDINALITY = frozenset(
     {"sequence", "id", "occurred_at", "causation_id", "text", "arguments", "result", "raw"}
 )
+
+_log = get_logger("segment_writer")
 
 
 def parquet_options(schema: pa.Schema = SCHEMA) -> dict[str, Any]:
@@ -61,7 +64,11 @@ class SegmentWriter:
         self._codec = codec
         self._reached = reached
         self._rows = ColumnBuilder(segment.partition, codec)
-        self._writer = pq.ParquetWriter(path, SCHEMA, **parquet_options())
+        try:
+            self._writer = pq.ParquetWriter(path, SCHEMA, **parquet_options())
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
 
     def add(self, page: Page) -> None:
         """Take the next entries of the partition, in order."""
@@ -83,8 +90,13 @@ class SegmentWriter:
 
     def abandon(self) -> None:
         """Stop writing and delete the temporary file."""
-        self._writer.close()
-        self._path.unlink(missing_ok=True)
+        try:
+            self._writer.close()
+        except (OSError, pa.ArrowException) as error:
+            # It writes the footer: what made the writing fail, a full disk perhaps, fails it again.
+            _log.debug("footer_not_written", path=str(self._path), error=str(error))
+        finally:
+            self._path.unlink(missing_ok=True)
 
     def _flush(self) -> None:
         rows, self._rows = self._rows, ColumnBuilder(self._segment.partition, self._codec)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import filecmp
 import os
+import random
+import resource
 import signal
 import subprocess
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ import pytest
 from analytics import Archiver, Catalogue, Copiers, DirectoryStorage, Rolling, Segment
 from analytics.copying import Copy
 from bench.events import chat_events
-from eventlog import Event, EventLog
+from eventlog import Event, EventLog, MessageReceived
 from eventlog.codec import Codec
 from eventlog.errors import EventLogError, HistoryGap, LogUnavailable
 from eventlog.ids import START, EntryId
@@ -146,6 +149,34 @@ async def test_faults_come_back_as_what_they_are(
             await copiers.copy(replaced(copy, path=str(tmp_path / "no" / "folder")), log.codec)
         assert os.listdir(tmp_path) == []  # noqa: PTH208
         assert await copiers.copy(copy, log.codec) == (await log.heads())[0]
+
+
+@pytest.mark.parametrize("event_count", [1, 4, 30])  # at the start, at the end, on the way
+@pytest.mark.parametrize("process_count", [0, 1])
+async def test_a_full_disk_is_called_so_and_leaves_no_file(
+    log: EventLog, tmp_path: Path, process_count: int, event_count: int
+) -> None:
+    rnd = random.Random(3)
+    for _ in range(event_count):
+        await log.append(MessageReceived(conversation="c", text=rnd.randbytes(200_000).hex()))
+    copy = await copy_of(log, log.partition_of("c"), tmp_path / "file")
+    async with Copiers(process_count, process_rows=1) as copiers:
+        free_bytes = 0 if event_count == 1 else 100_000
+        with full_disk(free_bytes), pytest.raises(OSError, match="too large") as caught:
+            await copiers.copy(copy, log.codec)
+    assert caught.value.errno == errno.EFBIG
+    assert os.listdir(tmp_path) == []  # noqa: PTH208
+
+
+@contextmanager
+def full_disk(free_bytes: int) -> Iterator[None]:
+    """No file of this process, or of one that it starts, can grow beyond that."""
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (free_bytes, usual[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
 
 
 def replaced(copy: Copy, **changes: object) -> Copy:
