@@ -22,27 +22,17 @@ import pyarrow.parquet as pq
 from analytics import Archiver, Copiers, DirectoryStorage
 from analytics.columns import encode_entries
 from analytics.segment_writer import ROW_GROUP_ROWS, parquet_options
-from bench.events import chat_events
+from bench.events import fill
 from bench.row import Row
 from eventlog import EventLog
 from eventlog.collector import spared_collector
 from eventlog.ids import START
 
-CHUNK_EVENTS = 20_000
 TABLE_EVENTS = 200_000
 """Rows of the ready table: it is in memory as a whole, so that it bounds the bench's own."""
 ROUNDS = 5
 AIM = 0.45
 """With all cores: one interpreter alone does not reach it, see docs/performance.md."""
-
-
-async def fill(log: EventLog, event_count: int) -> None:
-    """Append the seeded events."""
-    producer = await log.producer("bench-archive")
-    events = chat_events(event_count)
-    for start in range(0, event_count, CHUNK_EVENTS):
-        chunk = events[start : start + CHUNK_EVENTS]
-        await producer.append([(start + i + 1, event) for i, event in enumerate(chunk)])
 
 
 async def ready_table(log: EventLog) -> pa.Table:

@@ -9,6 +9,7 @@ from typing import Any
 from eventlog import (
     DeliveryFailed,
     Event,
+    EventLog,
     MessageReceived,
     MessageSent,
     SessionStarted,
@@ -18,6 +19,7 @@ from eventlog import (
 )
 
 CHAT_COUNT = 2000
+CHUNK_EVENTS = 20_000
 START_US = 1_735_689_600_000_000
 WORDS = [
     "ok",
@@ -79,6 +81,15 @@ def chat_events(count: int, seed: int = 7) -> list[Event]:
         if rnd.random() < 0.012:
             events += _session(rnd, chat, now_us, len(events))
     return events[:count]
+
+
+async def fill(log: EventLog, count: int) -> None:
+    """Append `chat_events(count)`."""
+    producer = await log.producer("bench")
+    events = chat_events(count)
+    for start in range(0, count, CHUNK_EVENTS):
+        chunk = events[start : start + CHUNK_EVENTS]
+        await producer.append([(start + i + 1, event) for i, event in enumerate(chunk)])
 
 
 def _session(rnd: random.Random, chat: str, now_us: int, number: int) -> list[Event]:

@@ -12,7 +12,7 @@ import time
 from statistics import median
 from typing import Any
 
-from bench.events import chat_events
+from bench.events import fill
 from bench.row import Row
 from eventlog import EventLog
 from eventlog.collector import spared_collector
@@ -21,18 +21,8 @@ from projections.letters import GROUP
 from projections.projector import Projector
 
 BATCH_ENTRIES = 500
-CHUNK_EVENTS = 20_000
 ROUNDS = 5
 AIM = 0.50
-
-
-async def fill(log: EventLog, event_count: int) -> None:
-    """Append the seeded events."""
-    producer = await log.producer("bench-project")
-    events = chat_events(event_count)
-    for start in range(0, event_count, CHUNK_EVENTS):
-        chunk = events[start : start + CHUNK_EVENTS]
-        await producer.append([(start + i + 1, event) for i, event in enumerate(chunk)])
 
 
 async def drain(log: EventLog, group: str) -> int:
