@@ -259,3 +259,8 @@ def fold(projection: DocumentProjection[S], *events: Event, key: str | None = No
             state = projection.apply(projection.initial(chosen) if state is None else state, entry)
     assert state is not None
     return state
+
+
+def chats_of(events: list[Event]) -> list[str]:
+    """Return the conversations of the events, each once."""
+    return sorted({event.conversation for event in events})

@@ -1,0 +1,248 @@
+"""Stores of read models, in memory and in Redis: the same commits, the same answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+
+from eventlog.entry import Entry
+from eventlog.errors import EventLogError
+from eventlog.ids import START, EntryId
+from eventlog.lease import Lease, LeaseKeeper
+from eventlog.log import EventLog
+from eventlog.vocabulary import MessageReceived
+from projections.batch import (
+    AlreadyApplied,
+    CheckpointGap,
+    Commit,
+    Committed,
+    DocumentChanges,
+    EntriesGone,
+    FeedChanges,
+    LeaseLost,
+)
+from projections.letters import GROUP
+from projections.memory_models import MemoryModels
+from projections.redis_models import RedisModels
+from projections.store import (
+    After,
+    DocumentsRequest,
+    FeedRequest,
+    ModelStore,
+    PageRequest,
+)
+
+MODEL = "things@1"
+
+
+class Place(NamedTuple):
+    """A store with the lease on partition 0 taken, and how to have it stolen."""
+
+    store: ModelStore
+    lease: Lease
+    steal: Callable[[], Awaitable[object]]
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def place(request: pytest.FixtureRequest, log: EventLog) -> AsyncIterator[Place]:
+    if request.param == "memory":
+        store = MemoryModels()
+        store.generations[GROUP, 0] = 1
+
+        async def steal() -> None:
+            store.generations[GROUP, 0] = 2
+
+        yield Place(store, Lease(GROUP, 0, "me", 1), steal)
+        return
+    keeper = LeaseKeeper(log, GROUP, "me")
+    await keeper.refresh()
+
+    async def take() -> None:
+        await keeper.release_all()
+        await LeaseKeeper(log, GROUP, "thief").refresh()
+
+    yield Place(RedisModels(log), keeper.held[0], take)
+
+
+def commit(place: Place, expected: EntryId, last: EntryId, **changes: Any) -> Commit:
+    defaults: dict[str, Any] = {
+        "partition": 0,
+        "lease": place.lease,
+        "expected": {MODEL: expected},
+        "first": EntryId(last.ms, expected.n + 1),
+        "last": last,
+        "moves_group": False,
+        "documents": [],
+        "feeds": [],
+    }
+    return Commit(**{**defaults, **changes})
+
+
+def documents(written: dict[str, str], **changes: Any) -> DocumentChanges:
+    defaults: dict[str, Any] = {
+        "model": MODEL,
+        "deleted": [],
+        "indexed": {},
+        "unindexed": {},
+        "facets": ("colour",),
+    }
+    return DocumentChanges(**{**defaults, "written": written, **changes})
+
+
+async def stored(place: Place, *keys: str) -> list[bytes | None]:
+    return (await place.store.documents(0, [(MODEL, keys)]))[0]
+
+
+# --- what becomes of a commit ----------------------------------------------------------------------
+
+
+async def test_a_commit_moves_documents_and_checkpoint_together(place: Place) -> None:
+    assert await place.store.checkpoints(0, [MODEL]) == [START]
+    first = commit(place, START, EntryId(5, 2), documents=[documents({"a": "1", "b": "2"})])
+    assert await place.store.commit(first) == Committed()
+    second = commit(
+        place, EntryId(5, 2), EntryId(6, 3), documents=[documents({"b": "3"}, deleted=["a"])]
+    )
+    assert await place.store.commit(second) == Committed()
+    assert await stored(place, "a", "b") == [None, b"3"]
+    assert await place.store.checkpoints(0, [MODEL, "other@1"]) == [EntryId(6, 3), START]
+
+
+async def test_a_batch_sent_twice_is_applied_once(place: Place) -> None:
+    batch = commit(
+        place, START, EntryId(5, 1), feeds=[FeedChanges(MODEL, 9, {"chat": [entry(1, "hi")]})]
+    )
+    assert await place.store.commit(batch) == Committed()
+    assert await place.store.commit(batch) == AlreadyApplied()
+    reply = await place.store.read_feed(0, FeedRequest(MODEL, "chat", 9))
+    assert reply.total == 1
+
+
+async def test_a_batch_that_does_not_follow_the_checkpoint_is_refused(place: Place) -> None:
+    await place.store.commit(commit(place, START, EntryId(5, 1)))
+    ahead = commit(place, EntryId(7, 3), EntryId(8, 4), documents=[documents({"a": "1"})])
+    assert await place.store.commit(ahead) == CheckpointGap(MODEL, EntryId(5, 1))
+    assert await stored(place, "a") == [None]
+
+
+async def test_models_that_stand_apart_are_not_moved_together(place: Place) -> None:
+    await place.store.commit(commit(place, START, EntryId(5, 1)))
+    alone = commit(place, START, EntryId(5, 1))
+    both = alone._replace(expected={MODEL: START, "other@1": START})
+    assert await place.store.commit(both) == CheckpointGap(MODEL, EntryId(5, 1))
+    assert await place.store.checkpoints(0, ["other@1"]) == [START]
+
+
+async def test_whoever_lost_the_lease_is_fenced(place: Place) -> None:
+    await place.steal()
+    late = commit(place, START, EntryId(5, 1), documents=[documents({"a": "1"})])
+    assert await place.store.commit(late) == LeaseLost()
+    assert await stored(place, "a") == [None]
+    assert await place.store.checkpoints(0, [MODEL]) == [START]
+
+
+async def test_a_malformed_batch_writes_nothing(log: EventLog) -> None:
+    keeper = LeaseKeeper(log, GROUP, "me")
+    await keeper.refresh()
+    place = Place(RedisModels(log), keeper.held[0], keeper.release_all)
+    nameless = documents({"a": "1"}, indexed={"all": {"a": "high"}})
+    with pytest.raises(EventLogError, match="BADBATCH"):
+        await place.store.commit(commit(place, START, EntryId(5, 1), documents=[nameless]))
+    assert await stored(place, "a") == [None]
+
+
+async def test_entries_trimmed_while_they_were_folded_stop_the_batch(log: EventLog) -> None:
+    keeper = LeaseKeeper(log, GROUP, "me")
+    await keeper.refresh()
+    place = Place(RedisModels(log), keeper.held[0], keeper.release_all)
+    batch = commit(
+        place,
+        START,
+        EntryId(5, 1),
+        moves_group=True,
+        feeds=[FeedChanges(MODEL, 9, {"chat": [entry(1, "hi")]})],
+    )
+    assert await place.store.commit(batch) == EntriesGone()
+    assert await place.store.checkpoints(0, [MODEL]) == [START]
+
+
+async def test_a_batch_larger_than_lua_s_stack_is_applied_whole(place: Place) -> None:
+    many = {f"k{n}": str(n) for n in range(9000)}
+    indexed = {"all": dict.fromkeys(many, 1.0)}
+    items = [entry(n, "x") for n in range(1, 9001)]
+    batch = commit(
+        place,
+        START,
+        EntryId(5, 9000),
+        documents=[documents(many, indexed=indexed)],
+        feeds=[FeedChanges(MODEL, 8500, {"chat": items})],
+    )
+    assert await place.store.commit(batch) == Committed()
+    assert None not in await stored(place, *many)
+    reply = await place.store.read_feed(0, FeedRequest(MODEL, "chat", 8000))
+    assert (reply.total, reply.oldest, len(reply.items)) == (9000, 501, 8000)
+
+
+# --- reading ---------------------------------------------------------------------------------------
+
+
+def entry(n: int, text: str) -> Entry:
+    event = MessageReceived(conversation="chat", id=f"m{n}", text=text, occurred_at=n)
+    return Entry(0, EntryId(5, n), event, msgspec.json.encode(event))
+
+
+async def test_a_page_goes_on_below_its_place_also_among_equal_scores(place: Place) -> None:
+    # Bytes order the keys: capitals before small letters, then everything beyond ASCII.
+    keys = ["B", "a", "b", "b\0", "ba", "z", "é", "✓", "🦜"]
+    indexed = {"all": {key: 7.0 if key != "z" else 9.0 for key in keys} | {"low": 1.5}}
+    written = dict.fromkeys([*keys, "low"], "1")
+    await place.store.commit(
+        commit(place, START, EntryId(5, 1), documents=[documents(written, indexed=indexed)])
+    )
+    after, seen = None, []
+    while True:
+        page = PageRequest("all", 2, after, lowest_score=1.5)
+        reply = await place.store.read_documents(0, DocumentsRequest(MODEL, page=page))
+        if not reply.page:
+            break
+        seen += [item.key for item in reply.page]
+        after = After(reply.page[-1].score, reply.page[-1].key)
+    assert seen == ["z", "🦜", "✓", "é", "ba", "b\0", "b", "a", "B", "low"]
+    page = PageRequest("all", 99, After(7.0, ""), lowest_score=2)
+    assert (await place.store.read_documents(0, DocumentsRequest(MODEL, page=page))).page == []
+
+
+async def test_facets_count_their_indexes_and_forget_what_is_empty(place: Place) -> None:
+    red = documents({"a": "1", "b": "1"}, indexed={"colour:red": {"a": 1.0, "b": 1.0}})
+    await place.store.commit(commit(place, START, EntryId(5, 1), documents=[red]))
+    request = DocumentsRequest(MODEL, facets=["colour"])
+    assert (await place.store.read_documents(0, request)).facets == [{"red": 2}]
+    moved = documents(
+        {"a": "2", "b": "2"},
+        indexed={"colour:": {"a": 1.0}, "colour:blue:sky": {"b": 1.0}},
+        unindexed={"colour:red": ["a", "b"]},
+    )
+    await place.store.commit(commit(place, EntryId(5, 1), EntryId(5, 2), documents=[moved]))
+    assert (await place.store.read_documents(0, request)).facets == [{"": 1, "blue:sky": 1}]
+
+
+async def test_a_feed_keeps_its_last_items_and_their_numbers(place: Place) -> None:
+    position = START
+    for n in range(1, 8):
+        feed = FeedChanges(MODEL, 4, {"chat": [entry(n, f"text {n}")]})
+        await place.store.commit(commit(place, position, EntryId(5, n), feeds=[feed]))
+        position = EntryId(5, n)
+
+    async def page(before: int, limit: int) -> tuple[int, int, int, list[bytes]]:
+        reply = await place.store.read_feed(0, FeedRequest(MODEL, "chat", limit, before))
+        return reply.total, reply.oldest, reply.first, [i.partition(b" ")[0] for i in reply.items]
+
+    assert await page(0, 2) == (7, 4, 6, [b"5-6", b"5-7"])
+    assert await page(6, 9) == (7, 4, 4, [b"5-4", b"5-5"])
+    assert (await page(4, 9))[3] == []
+    assert (await page(99, 1))[3] == [b"5-7"]
+    nothing = await place.store.read_feed(0, FeedRequest(MODEL, "silent", 9))
+    assert (nothing.total, nothing.items) == (0, [])
