@@ -22,7 +22,7 @@ from projections.views.sessions import Sessions
 SWEEP_INTERVAL_S = 30.0
 
 MAX_ARCHIVE_PROCESSES = 4
-"""Where the settings name no number: each takes up to 210 MB, and a backlog is rare."""
+"""Where the settings name no number: each takes up to 230 MB, and a backlog is rare."""
 
 _log = get_logger("service")
 
