@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from analytics.rows import rebuild
 from analytics.segment import Coverage, Segment, cover
+from analytics.segment_reader import SegmentReader
 from analytics.storage import Storage
 from eventlog.entry import RawEntry
 from eventlog.errors import HistoryGap
-
-ROWS_PER_STEP = 4000
-"""Rows rebuilt at a time: bounds memory whatever the size of a segment."""
 
 _NOTHING = cover(())
 
@@ -37,6 +32,10 @@ class Catalogue:
         """Return what there is of one partition."""
         return self.scan().get(partition, _NOTHING)
 
+    def open(self, segment: Segment, *, for_search: bool = False) -> SegmentReader:
+        """Return a reader of the segment, to be closed; SegmentGone where it is not there."""
+        return SegmentReader(self.storage.path(segment), segment, for_search=for_search)
+
     def read_entries(
         self, partition: int, after_n: int = 0, until_n: int | None = None
     ) -> Iterator[RawEntry]:
@@ -46,35 +45,28 @@ class Catalogue:
         before `until_n`.
         """
         coverage = self.coverage(partition)
-        end = coverage.position.n
-        if until_n is not None and until_n > end:
-            raise HistoryGap(
-                f"the archive of partition {partition} ends at sequence {end:,}, "
-                f"not at {until_n:,}.",
-                remedy="Read what follows from the log, or archive it first.",
-            )
-        last = end if until_n is None else until_n
+        last = coverage.position.n if until_n is None else until_n
+        require(coverage, partition, last)
         for segment in coverage.chosen:
             if segment.last > after_n and segment.first <= last:
-                yield from self._entries_of(segment, after_n, last)
+                with self.open(segment) as reader:
+                    for table in reader.pieces(after_n, last):
+                        yield from rebuild(table)
 
-    def _entries_of(self, segment: Segment, after_n: int, until_n: int) -> Iterator[RawEntry]:
-        if segment.is_compacted:
-            # Sorted by type and conversation: the sequence has to be restored in one piece.
-            table = pq.read_table(
-                self.storage.path(segment),
-                filters=[("sequence", ">", after_n), ("sequence", "<=", until_n)],
-                partitioning=None,
-            )
-            yield from rebuild(table.sort_by("sequence"))
-            return
-        with pq.ParquetFile(self.storage.path(segment), pre_buffer=False) as file:
-            first = segment.first
-            for batch in file.iter_batches(batch_size=ROWS_PER_STEP):
-                rows = batch.slice(max(0, after_n + 1 - first), None)
-                rows = rows.slice(0, max(0, until_n + 1 - max(first, after_n + 1)))
-                first += len(batch)
-                if len(rows):
-                    yield from rebuild(pa.Table.from_batches([rows]))
-                if first > until_n:
-                    return
+
+def require(coverage: Coverage, partition: int, until_n: int) -> None:
+    """Ensure that a partition can be read up to `until_n`; raises HistoryGap where it cannot."""
+    end = coverage.position.n
+    if until_n <= end:
+        return
+    if coverage.gaps:
+        gap = coverage.gaps[0]
+        raise HistoryGap(
+            f"the archive of partition {partition} lacks the sequences {gap.first:,} to "
+            f"{gap.last:,}.",
+            remedy="Restore the missing files from a backup, or archive these entries again.",
+        )
+    raise HistoryGap(
+        f"the archive of partition {partition} ends at sequence {end:,}, not at {until_n:,}.",
+        remedy="Read what follows from the log, or archive it first.",
+    )

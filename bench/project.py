@@ -19,6 +19,7 @@ from eventlog.collector import spared_collector
 from projections.builtin import DEFAULT_PROJECTIONS
 from projections.letters import GROUP
 from projections.projector import Projector
+from projections.redis_models import RedisModels
 
 BATCH_ENTRIES = 500
 ROUNDS = 5
@@ -42,14 +43,12 @@ async def drain(log: EventLog, group: str) -> int:
 
 async def forget(log: EventLog) -> None:
     """Delete every read model, so that the next round folds from the start."""
+    store = RedisModels(log)
     for partition in range(log.partition_count):
-        models = [projection.model for projection in DEFAULT_PROJECTIONS]
-        doomed = [log.keys.checkpoints(partition)]
-        for model in models:
-            pattern = log.keys.documents(partition, model).removesuffix(":doc") + ":*"
-            doomed += [key.decode() async for key in log.client.scan_iter(pattern, count=1000)]
-        await log.client.unlink(*doomed)
+        await log.client.unlink(log.keys.shelf(partition))
         await log.client.execute_command("XGROUP", "DESTROY", log.keys.stream(partition), GROUP)
+    for projection in DEFAULT_PROJECTIONS:
+        await store.sweep(projection.name)
 
 
 async def measure(event_count: int, log: EventLog) -> list[Row]:

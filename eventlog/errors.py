@@ -20,6 +20,8 @@
     ├── IllegalTransition             illegal_transition
     ├── HistoryGap                    history_gap
     ├── Fenced                        fenced
+    ├── ProjectionStopped             projection_stopped
+    ├── BuildMissing                  build_missing
     ├── InvalidQuery                  invalid_query
     │   └── InvalidCursor             invalid_cursor
     ├── LogNotOpen                    log_not_open
@@ -182,6 +184,27 @@ class Fenced(EventLogError):
     """The lease went to another owner; nothing of the batch was applied."""
 
     code = "fenced"
+
+
+class ProjectionStopped(EventLogError):
+    """A projection that is to stop at a poison entry met one; nothing after it was folded."""
+
+    code = "projection_stopped"
+
+    def __init__(self, model: str, origin: str, error: str) -> None:
+        super().__init__(
+            f"{model} stopped at entry {origin}: {error}.",
+            remedy="Mend its `apply` and start again, or let it park such entries "
+            '(`on_poison = "park"`).',
+        )
+        self.model = model
+        self.origin = origin
+
+
+class BuildMissing(EventLogError):
+    """A read model has no such build: nothing to roll back to, nothing to verify."""
+
+    code = "build_missing"
 
 
 class InvalidQuery(EventLogError):

@@ -7,6 +7,8 @@ them together and Redis Cluster can spread partitions over nodes. Keys of the lo
 
 from __future__ import annotations
 
+from typing import NamedTuple, Self
+
 DEDUP_BUCKET_COUNT = 3
 """Current, previous, and one that is expiring while it waits to become the next current."""
 
@@ -68,12 +70,16 @@ class Keys:
         return self._of(partition, "archive-plan")
 
     # --- read models of a partition
-    def checkpoints(self, partition: int) -> str:
-        """Hash: `name@version` → entry id of the last entry folded."""
-        return self._of(partition, "checkpoints")
+    def shelf(self, partition: int) -> str:
+        """Hash: `name:role` → mark of a build; its model → entry id of the last entry folded."""
+        return self._of(partition, "shelf")
+
+    def report(self, partition: int) -> str:
+        """Hash: what the partition's projector last said of its rate and its errors."""
+        return self._of(partition, "report")
 
     def documents(self, partition: int, model: str) -> str:
-        """Hash: key → state as JSON; `model` is `name@version`."""
+        """Hash: key → state as JSON; `model` is a build's, `name@version.made`."""
         return self._of(partition, f"model:{model}:doc")
 
     def index(self, partition: int, model: str, name: str) -> str:
@@ -87,3 +93,32 @@ class Keys:
     def feeds(self, partition: int, model: str) -> str:
         """Hash: feed name → how many entries were dropped from its head."""
         return self._of(partition, f"model:{model}:feeds")
+
+
+def models_pattern(log: str, projection: str) -> str:
+    """Return what matches every key of a projection's builds, in all partitions."""
+    return f"{{{log}:*}}:model:{projection}@*"
+
+
+def model_pattern(log: str, partition: int, model: str) -> str:
+    """Return what matches every key of one build in one partition."""
+    return f"{{{log}:{partition}}}:model:{model}:*"
+
+
+class ModelKey(NamedTuple):
+    """What a key of a read model says."""
+
+    partition: int
+    model: str
+    kind: str
+    """`doc`, `index`, `feed` or `feeds`."""
+    name: str
+    """Of the index or the feed."""
+
+    @classmethod
+    def parse(cls, log: str, key: str) -> Self:
+        """Return the parts of a key that one of the patterns matched."""
+        tag, _, rest = key.removeprefix(f"{{{log}:").partition("}:model:")
+        model, _, rest = rest.partition(":")
+        kind, _, name = rest.partition(":")
+        return cls(int(tag), model, kind, name)

@@ -67,6 +67,23 @@ class LeaseKeeper:
                 else:
                     self.held.pop(partition, None)
 
+    async def owner_of(self, partition: int) -> str | None:
+        """Return who holds a partition's lease, in whatever process; None where nobody does."""
+        with in_our_words(self._log.settings):
+            command = "HMGET", self._log.keys.lease(partition, self.group), "owner", "expires_ms"
+            owner, expires_ms = await self._log.client.execute_command(*command)
+            is_held = owner and int(expires_ms) > await self._now_ms()
+        return owner.decode() if is_held else None
+
+    async def members(self) -> list[str]:
+        """Return the group's live members."""
+        with in_our_words(self._log.settings):
+            key, now_ms = self._log.keys.members(self.group), await self._now_ms()
+            found = await self._log.client.execute_command(
+                "ZRANGE", key, f"({now_ms}", "+inf", "BYSCORE"
+            )
+        return [member.decode() for member in found]
+
     async def release_all(self) -> None:
         """Give every lease back and leave the group, so that others take over at once."""
         with in_our_words(self._log.settings):
@@ -76,14 +93,16 @@ class LeaseKeeper:
 
     async def _announce(self) -> list[str]:
         """Return the live members, this one among them. The server's clock decides who lives."""
-        key = self._log.keys.members(self.group)
-        seconds, microseconds = await self._log.client.time()
-        now_ms = seconds * 1000 + microseconds // 1000
+        key, now_ms = self._log.keys.members(self.group), await self._now_ms()
         pipeline = self._log.client.pipeline(transaction=True)
         pipeline.zadd(key, {self.owner: now_ms + self._ttl_ms})
         pipeline.zremrangebyscore(key, "-inf", now_ms)
         pipeline.zrange(key, 0, -1)
         return [member.decode() for member in (await pipeline.execute())[-1]]
+
+    async def _now_ms(self) -> int:
+        seconds, microseconds = await self._log.client.time()
+        return seconds * 1000 + microseconds // 1000
 
     async def _give_back(self, lease: Lease) -> None:
         key = self._log.keys.lease(lease.partition, lease.group)

@@ -7,10 +7,11 @@ from typing import Literal, NamedTuple
 from eventlog.entry import Entry
 from eventlog.ids import EntryId
 from eventlog.lease import Lease
+from projections.build import Build, Role
 
 
 class DocumentChanges(NamedTuple):
-    """Changes to the documents of one model."""
+    """Changes to the documents of one build."""
 
     model: str
     written: dict[str, str]
@@ -25,7 +26,7 @@ class DocumentChanges(NamedTuple):
 
 
 class FeedChanges(NamedTuple):
-    """Entries that join the feeds of one model."""
+    """Entries that join the feeds of one build."""
 
     model: str
     limit: int
@@ -34,19 +35,31 @@ class FeedChanges(NamedTuple):
     """Feed name → the entries that join it."""
 
 
+class Step(NamedTuple):
+    """A build that a batch moves on."""
+
+    build: Build
+    role: Role
+    """In which it must be on the shelf."""
+    checkpoint: EntryId
+    """Which it must have."""
+
+
 class Commit(NamedTuple):
     """A batch folded: applied whole, in one step, or not at all."""
 
     partition: int
     lease: Lease
     """Whose work this is; stale generations are fenced."""
-    expected: dict[str, EntryId]
-    """Model → the checkpoint it must have; the models that this batch moves on."""
+    steps: tuple[Step, ...]
     first: EntryId
+    """The first entry folded."""
     last: EntryId
-    """The entries folded, consecutive; `last` is the checkpoint afterwards."""
+    """The checkpoint afterwards."""
+    in_stream: bool
+    """Whether the entries are those of the stream from `first` to `last`, without gap."""
     moves_group: bool
-    """Whether the lease's group moves on too: when all models do, with entries of the stream."""
+    """Whether the lease's group moves on too, as far as every serving build has come."""
     documents: list[DocumentChanges]
     feeds: list[FeedChanges]
 
@@ -70,7 +83,7 @@ class Committed(NamedTuple):
 
 
 class AlreadyApplied(NamedTuple):
-    """Every model had the batch: an earlier call succeeded and its reply was lost."""
+    """Every build had the batch: an earlier call succeeded and its reply was lost."""
 
     outcome: Literal["already_applied"] = "already_applied"
 
@@ -81,15 +94,24 @@ class LeaseLost(NamedTuple):
     outcome: Literal["fenced"] = "fenced"
 
 
+class Superseded(NamedTuple):
+    """A build is no longer in its role: another one was swapped in; nothing was written."""
+
+    model: str
+    outcome: Literal["superseded"] = "superseded"
+
+
 class CheckpointGap(NamedTuple):
-    """A model stands elsewhere than expected; nothing was written."""
+    """A build stands elsewhere than expected; nothing was written."""
 
     model: str
     stored: EntryId
     outcome: Literal["gap"] = "gap"
 
 
-CommitOutcome = Committed | AlreadyApplied | LeaseLost | CheckpointGap | EntriesGone | GroupGone
+CommitOutcome = (
+    Committed | AlreadyApplied | LeaseLost | Superseded | CheckpointGap | EntriesGone | GroupGone
+)
 
 
 def feed_item(entry: Entry) -> bytes:

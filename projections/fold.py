@@ -11,6 +11,7 @@ import math
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -21,12 +22,12 @@ from eventlog.event import Event
 from eventlog.settings import Settings
 from projections.batch import DocumentChanges, FeedChanges
 from projections.projection import DocumentProjection, FeedProjection, Projection
+from projections.target import Target
 
-S = TypeVar("S", bound=msgspec.Struct)
+S = TypeVar("S")
 
 CACHED_DOCUMENTS = 4096
-"""Documents per projection and partition kept decoded. More than a batch touches, so that no
-document is evicted before its change is committed."""
+"""Documents per projection and partition kept decoded, or as many as a batch touches."""
 TRACEBACK_CHARACTERS = 8000
 
 _encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
@@ -98,8 +99,9 @@ class Cached(Generic[S]):
 class DocumentSlot(Generic[S]):
     """The work of one document projection on one partition."""
 
-    def __init__(self, projection: DocumentProjection[S]) -> None:
+    def __init__(self, projection: DocumentProjection[S], model: str) -> None:
         self.projection = projection
+        self.model = model
         self.work: defaultdict[str, list[Entry]] = defaultdict(list)
         self.cache: dict[str, Cached[S]] = {}  # ordered from least to most recently used
         self._decode = msgspec.json.Decoder(projection.state_type).decode
@@ -123,7 +125,7 @@ class DocumentSlot(Generic[S]):
 
     def fold(self) -> DocumentChanges:
         """Return the batch's changes. Raises FoldFailed, after which the cache lacks its keys."""
-        changes = DocumentChanges(self.projection.model, {}, [], {}, {}, self.projection.facets)
+        changes = DocumentChanges(self.model, {}, [], {}, {}, self.projection.facets)
         apply_all, cache = self.projection.apply_all, self.cache
         try:
             for key, entries in self.work.items():
@@ -142,13 +144,14 @@ class DocumentSlot(Generic[S]):
 
     def fold_with_care(self) -> tuple[DocumentChanges, list[Poison]]:
         """Return the changes of what could be folded, and what could not; slower, never raises."""
-        changes = DocumentChanges(self.projection.model, {}, [], {}, {}, self.projection.facets)
+        changes = DocumentChanges(self.model, {}, [], {}, {}, self.projection.facets)
         poisons: list[Poison] = []
+        careful = partial(apply_with_care, self.projection, self._decode)
         for key, entries in self.work.items():
             cached = self.cache.pop(key)
             state = cached.state
             for entry in entries:
-                state, error = apply_with_care(self.projection, self._decode, key, state, entry)
+                state, error = careful(key, state, entry)
                 if error is not None:
                     raw = RawEntry(entry.id, entry.raw)
                     poisons.append(poison(self.projection, raw, entry.event, error))
@@ -177,8 +180,9 @@ class DocumentSlot(Generic[S]):
         cached.state, cached.indexed = state, indexed
 
     def _finish(self) -> None:
+        # What this batch touched stays, since its change is not committed yet.
+        excess = len(self.cache) - max(CACHED_DOCUMENTS, len(self.work))
         self.work.clear()
-        excess = len(self.cache) - CACHED_DOCUMENTS
         if excess > 0:
             for key in list(self.cache)[:excess]:
                 del self.cache[key]
@@ -187,8 +191,9 @@ class DocumentSlot(Generic[S]):
 class FeedSlot:
     """The work of one feed projection on one partition."""
 
-    def __init__(self, projection: FeedProjection, settings: Settings) -> None:
+    def __init__(self, projection: FeedProjection, model: str, settings: Settings) -> None:
         self.projection = projection
+        self.model = model
         self.limit = projection.limit(settings)
         self.work: defaultdict[str, list[Entry]] = defaultdict(list)
 
@@ -196,7 +201,7 @@ class FeedSlot:
         """Return the batch's changes."""
         items = dict(self.work)
         self.work.clear()
-        return FeedChanges(self.projection.model, self.limit, items)
+        return FeedChanges(self.model, self.limit, items)
 
 
 Slot = DocumentSlot[Any] | FeedSlot
@@ -205,12 +210,13 @@ _Route = tuple[tuple[Callable[[Event], str | None], defaultdict[str, list[Entry]
 """The projections that want events of one type: their `key`, and where their work gathers."""
 
 
-def make_slot(projection: Projection, settings: Settings) -> Slot:
+def make_slot(target: Target, settings: Settings) -> Slot:
     """Return the slot for a projection of either kind."""
+    projection, model = target.projection, target.build.model
     if isinstance(projection, DocumentProjection):
-        return DocumentSlot(projection)
+        return DocumentSlot(projection, model)
     if isinstance(projection, FeedProjection):
-        return FeedSlot(projection, settings)
+        return FeedSlot(projection, model, settings)
     raise TypeError(f"{projection!r} is neither a DocumentProjection nor a FeedProjection")
 
 
@@ -219,12 +225,12 @@ class Folder:
 
     def __init__(
         self,
-        projections: Sequence[Projection],
+        targets: Sequence[Target],
         partition: int,
         decode: Callable[[bytes], Event],
         settings: Settings,
     ) -> None:
-        self.slots = [make_slot(projection, settings) for projection in projections]
+        self.slots = [make_slot(target, settings) for target in targets]
         self._partition = partition
         self._decode = decode
         self._routes: dict[type[Event], _Route] = {}

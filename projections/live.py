@@ -34,7 +34,7 @@ from projections.store import (
 )
 from projections.tail import TAIL_PAGE_ENTRIES, follow, tail_pages
 
-S = TypeVar("S", bound=msgspec.Struct)
+S = TypeVar("S")
 
 Consistency = Literal["live", "stored"]
 
@@ -170,7 +170,9 @@ class LiveDocuments(Generic[S]):
     ) -> DocumentsReply:
         tail_limit = TAIL_PAGE_ENTRIES if consistency == "live" else 0
         facets = [] if facet is None else [facet]
-        request = DocumentsRequest(self._projection.model, tail_limit, keys, facets, page)
+        request = DocumentsRequest(
+            self._projection.name, self._projection.version, tail_limit, keys, facets, page
+        )
         reply = await self._store.read_documents(partition, request)
         if consistency == "stored":
             reply = reply._replace(tail=reply.tail._replace(head=reply.tail.checkpoint))
@@ -196,7 +198,7 @@ class LiveDocuments(Generic[S]):
         found = [
             Found(item.key, item.score, partition, self._decode_stored(item.document))
             for item in reply.page
-            if item.key not in changed
+            if item.key not in changed and item.document is not None
         ]
         counts = Counter(reply.facets[0] if facet else {})
         for (key, folded), raw in zip(changed.items(), reply.documents, strict=True):

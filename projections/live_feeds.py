@@ -53,7 +53,9 @@ class LiveFeeds:
         if limit < 1 or (before is not None and before < 1):
             raise InvalidQuery(f"a page of {limit} items before {before}.", remedy="Count from 1.")
         tail_limit = TAIL_PAGE_ENTRIES if consistency == "live" else 0
-        request = FeedRequest(self._projection.model, feed, limit, before or 0, tail_limit)
+        request = FeedRequest(
+            self._projection.name, self._projection.version, feed, limit, before or 0, tail_limit
+        )
         reply = await self._store.read_feed(partition, request)
         kept = deque((self._entry(partition, item) for item in reply.items), limit)
         total, end = reply.total, reply.first + len(reply.items)

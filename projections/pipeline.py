@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from eventlog.entry import RawEntry
-from eventlog.errors import EventLogError, Fenced, HistoryGap
+from eventlog.errors import EventLogError, Fenced, HistoryGap, ProjectionStopped
 from eventlog.ids import EntryId
 from eventlog.lease import Lease
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
+from eventlog.past import Stretch
 from projections.batch import (
     AlreadyApplied,
     CheckpointGap,
@@ -22,11 +22,13 @@ from projections.batch import (
     FeedChanges,
     GroupGone,
     LeaseLost,
+    Step,
+    Superseded,
 )
 from projections.fold import DocumentSlot, FeedSlot, Folder, FoldFailed, Poison
 from projections.letters import is_own_letter, letter_of
-from projections.projection import Projection
 from projections.store import ModelStore
+from projections.target import Target
 from projections.tasks import end_calls
 
 BATCH_ENTRIES = 500
@@ -37,6 +39,10 @@ BATCH_BYTES = 4 * 1024 * 1024
 T = TypeVar("T")
 
 _log = get_logger("projector")
+
+
+class BuildSuperseded(Exception):
+    """A build is no longer in its role on the shelf: look there and begin anew."""
 
 
 class Pipeline:
@@ -50,35 +56,43 @@ class Pipeline:
         self,
         log: EventLog,
         store: ModelStore,
-        projections: Sequence[Projection],
+        targets: Sequence[Target],
         lease: Lease,
         position: EntryId,
         on_commit: Callable[[EntryId, int], None] = lambda _position, _count: None,
         *,
         moves_group: bool = True,
+        parks: bool = True,
+        batch_entries: int = BATCH_ENTRIES,
     ) -> None:
+        """`parks`: record poison entries as dead letters; else they are only left out."""
         self.position = position
-        self.batch_limit = BATCH_ENTRIES // 8  # until the first batch shows how large entries are
+        self.batch_limit = batch_entries // 8  # until the first batch shows how large entries are
         self._log = log
         self._store = store
         self._lease = lease
-        self._folder = Folder(projections, lease.partition, log.codec.decode, log.settings)
-        self._models = [projection.model for projection in projections]
+        self._targets = tuple(targets)
+        self._folder = Folder(targets, lease.partition, log.codec.decode, log.settings)
         self._on_commit = on_commit
         self._moves_group = moves_group
+        self._parks = parks
+        self._batch_entries = batch_entries
         self._committing: asyncio.Task[None] | None = None
 
-    async def put(self, raws: Sequence[RawEntry]) -> None:
+    async def put(self, batch: Stretch, *, in_stream: bool = True) -> None:
         """Fold a batch and start its commit, once that of the batch before has succeeded.
 
-        The batch is what the log has after `position`. Raises HistoryGap where that is not the next
-        entry; Fenced, LogUnavailable.
+        The batch is what follows `position`: of the stream every entry, of the archive those that
+        matter. Raises HistoryGap where an entry is missing; ProjectionStopped, Fenced,
+        BuildSuperseded, LogUnavailable.
         """
-        if not raws or raws[0].id.n != self.position.n + 1:
+        raws = batch.entries
+        if in_stream and (not raws or raws[0].id.n != self.position.n + 1):
+            upto = raws[0].id.n - 1 if raws else batch.end.n
             raise HistoryGap(
-                f"partition {self._lease.partition}: the entries after {self.position} are no "
-                f"longer in the log, and {', '.join(self._models)} lack them.",
-                remedy="Rebuild from the archive.",
+                f"partition {self._lease.partition}: entries {self.position.n + 1} to {upto} are "
+                f"no longer in the log, and {', '.join(self._names())} lack them.",
+                remedy="Rebuild from the archive: `eventlog projections rebuild`.",
             )
         poisons = self._folder.deal(raws)
         documents, feeds, failed = await self._fold()
@@ -86,24 +100,38 @@ class Pipeline:
             changes, more = slot.fold_with_care()
             documents.append(changes)
             poisons += more
-        if poisons:
+        self._stop_at(poisons)
+        if poisons and self._parks:
             await self._park(poisons)
         commit = Commit(
             partition=self._lease.partition,
             lease=self._lease,
-            expected=dict.fromkeys(self._models, self.position),
-            first=raws[0].id,
-            last=raws[-1].id,
+            steps=tuple(Step(t.build, t.role, self.position) for t in self._targets),
+            first=raws[0].id if raws else batch.end,
+            last=batch.end,
+            in_stream=in_stream,
             moves_group=self._moves_group,
             documents=documents,
             feeds=feeds,
         )
         await self.flush()
-        self._committing = asyncio.create_task(self._commit(commit))
-        self.position = commit.last
+        self._committing = asyncio.create_task(self._commit(commit, batch.end.n - self.position.n))
+        self.position = batch.end
         sampled = raws[::8]
-        entry_bytes = sum(len(raw.raw) for raw in sampled) // len(sampled) + 1
-        self.batch_limit = max(1, min(BATCH_ENTRIES, BATCH_BYTES // entry_bytes))
+        entry_bytes = sum(len(raw.raw) for raw in sampled) // max(1, len(sampled)) + 1
+        self.batch_limit = max(1, min(self._batch_entries, BATCH_BYTES // entry_bytes))
+
+    def _names(self) -> list[str]:
+        return [target.projection.model for target in self._targets]
+
+    def _stop_at(self, poisons: Sequence[Poison]) -> None:
+        for poison in poisons:
+            if poison.projection is not None and poison.projection.on_poison == "stop":
+                raise ProjectionStopped(
+                    poison.projection.model,
+                    f"{self._lease.partition}/{poison.raw.id}",
+                    poison.error,
+                )
 
     async def flush(self) -> None:
         """Return when everything folded is committed."""
@@ -154,7 +182,7 @@ class Pipeline:
             if isinstance(slot, DocumentSlot) and (keys := slot.cold_keys())
         ]
         if cold:
-            wanted = [(slot.projection.model, keys) for slot, keys in cold]
+            wanted = [(slot.model, keys) for slot, keys in cold]
             stored = await self._store.documents(self._lease.partition, wanted)
             for (slot, keys), documents in zip(cold, stored, strict=True):
                 slot.warm(keys, documents)
@@ -175,22 +203,24 @@ class Pipeline:
         if letters:
             await self._log.append([*letters])
 
-    async def _commit(self, commit: Commit) -> None:
+    async def _commit(self, commit: Commit, count: int) -> None:
         outcome = await self._store.commit(commit)
         match outcome:
             case Committed() | AlreadyApplied():
-                self._on_commit(commit.last, commit.last.n - commit.first.n + 1)
+                self._on_commit(commit.last, count)
             case EntriesGone():
                 raise HistoryGap(
                     f"partition {commit.partition}: entries between {commit.first} and "
                     f"{commit.last} were trimmed while they were being folded.",
-                    remedy="Rebuild from the archive.",
+                    remedy="Rebuild from the archive: `eventlog projections rebuild`.",
                 )
             case LeaseLost():
                 raise Fenced(
                     f"the lease on partition {commit.partition} went to another owner.",
                     remedy="Nothing of the batch was applied; the other owner applies it.",
                 )
+            case Superseded(model):
+                raise BuildSuperseded(model)
             case GroupGone():
                 raise EventLogError(
                     f"group {commit.lease.group!r} is gone from partition {commit.partition}.",
@@ -199,6 +229,6 @@ class Pipeline:
             case CheckpointGap(model, stored):
                 raise EventLogError(
                     f"{model} stands at {stored} in partition {commit.partition}, "
-                    f"not at {commit.expected[model]}.",
+                    "not where this projector left it.",
                     remedy="The projector starts anew from what is stored.",
                 )

@@ -26,17 +26,19 @@ be made again from the log.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
-
-import msgspec
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from eventlog.entry import Entry
+from eventlog.errors import ConfigurationError
 from eventlog.event import Event
 from eventlog.settings import Settings
 
-S = TypeVar("S", bound=msgspec.Struct)
+S = TypeVar("S")
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 IndexEntry = tuple[str, float]
 """Name of an index and the document's score in it; pages run from the highest score down."""
@@ -52,6 +54,9 @@ class Projection(ABC):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     types: ClassVar[tuple[type[Event], ...]] = (Event,)
+    on_poison: ClassVar[Literal["park", "stop"]] = "park"
+    """What becomes of an entry that it fails on: parked as a dead letter, and on; or it stops there,
+    it alone, until it is mended. An entry that cannot be decoded is parked either way."""
 
     @property
     def model(self) -> str:
@@ -102,3 +107,22 @@ class FeedProjection(Projection):
     @abstractmethod
     def limit(self, settings: Settings) -> int:
         """Return how many events of one key are kept."""
+
+
+def check_projections(projections: Sequence[Projection]) -> None:
+    """Ensure that there is one at least, that names are distinct and can be part of a key.
+
+    Raises ConfigurationError.
+    """
+    names = [projection.name for projection in projections]
+    if not names or len(set(names)) != len(names):
+        raise ConfigurationError(
+            f"projections are {', '.join(p.model for p in projections) or 'none'}.",
+            remedy="Give at least one, each with a name of its own.",
+        )
+    for projection in projections:
+        if not _NAME.fullmatch(projection.name) or projection.version < 1:
+            raise ConfigurationError(
+                f"{projection.name!r}, version {projection.version}, cannot name a projection.",
+                remedy="Letters, digits, `_` and `-`, up to 64; versions count from 1.",
+            )

@@ -8,20 +8,30 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from eventlog.connection import in_our_words
-from eventlog.errors import ConfigurationError, EventLogError, Fenced, HistoryGap, LogUnavailable
+from eventlog.clock import Clock
+from eventlog.errors import (
+    ConfigurationError,
+    EventLogError,
+    Fenced,
+    HistoryGap,
+    LogUnavailable,
+    ProjectionStopped,
+)
 from eventlog.ids import START, EntryId
 from eventlog.lease import Lease, LeaseKeeper
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
+from eventlog.past import Past
 from projections.builtin import DEFAULT_PROJECTIONS
 from projections.default_store import default_store
 from projections.letters import GROUP
-from projections.projection import Projection
-from projections.status import PartitionStatus, RateMeter
+from projections.projection import Projection, check_projections
+from projections.reports import Report, Reports
+from projections.status import PartitionStatus, RateMeter, lowest_position, models_on
 from projections.store import ModelStore
 from projections.tasks import end
-from projections.worker import TURNS_AT_ONCE, project_partition
+from projections.tending import Tending
+from projections.worker import TURNS_AT_ONCE, Work, project_partition
 
 RETRY_FIRST_S = 0.1
 RETRY_LONGEST_S = 5.0
@@ -43,17 +53,45 @@ class _Assignment:
 class _Progress:
     """What this process knows of a partition; outlives its leases."""
 
+    clock: Clock
     position: EntryId | None = None
     """Reached by all models; None until they stand together."""
     rate: RateMeter = field(default_factory=RateMeter)
     error: EventLogError | None = None
+    stopped: dict[str, ProjectionStopped] = field(default_factory=dict)
+    """By model."""
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def on_commit(self, position: EntryId, count: int) -> None:
+        self.position = position
+        self.error = None
+        self.rate.add(self.clock.monotonic_s(), count)
+        self.moved.set()
+
+    def on_stop(self, stopped: ProjectionStopped) -> None:
+        _log.error("projection_stopped", model=stopped.model, error=str(stopped))
+        self.stopped[stopped.model] = stopped
+        self.moved.set()
+
+    def fail(self, partition: int, error: EventLogError) -> None:
+        if str(error) != str(self.error):
+            _log.warning("projecting_failed", partition=partition, error=str(error))
+        self.error = error
+        self.moved.set()
+
+    @property
+    def told_error(self) -> EventLogError | None:
+        """What a person should know of."""
+        return self.error or next(iter(self.stopped.values()), None)
 
 
 class Projector:
     """Folds the log into every read model. Run as many as you like, in one process or several.
 
     Partitions are dealt to the live projectors; one that dies is replaced when its leases lapse
-    (`settings.lease_ttl_ms`), and nothing it has in hand can be committed any more.
+    (`settings.lease_ttl_ms`), and nothing it has in hand can be committed any more. A projection
+    that is new to a log with a history is built beside the others, from the archive where `past`
+    gives it, and joins them when it has caught up.
 
     >>> projector = Projector(log)
     >>> await projector.run(stop)
@@ -65,23 +103,20 @@ class Projector:
         projections: Sequence[Projection] = DEFAULT_PROJECTIONS,
         owner: str | None = None,
         *,
+        past: Past | None = None,
         store: ModelStore | None = None,
     ) -> None:
-        models = [projection.model for projection in projections]
-        if not models or len(set(models)) != len(models):
-            raise ConfigurationError(
-                f"projections are {', '.join(models) or 'none'}.",
-                remedy="Give at least one, each with a name and version of its own.",
-            )
+        check_projections(projections)
         self._log = log
         self._projections = tuple(projections)
-        self._models = models
         self._store: ModelStore = store or default_store(log)
         self._keeper = LeaseKeeper(log, GROUP, owner)
+        self._reports = Reports(log)
+        self._tending = Tending(log, self._projections, self._store, past)
+        self._work = Work(log, self._store, asyncio.Semaphore(TURNS_AT_ONCE), past)
         self._assignments: dict[int, _Assignment] = {}
         self._progress: dict[int, _Progress] = {}
         self._moved = asyncio.Event()
-        self._turns = asyncio.Semaphore(TURNS_AT_ONCE)
         self._is_running = False
 
     @property
@@ -99,17 +134,19 @@ class Projector:
             raise EventLogError("this projector is running already.", remedy="Make another one.")
         self._is_running = True
         stopping = asyncio.create_task(stop.wait())
+        tending = asyncio.create_task(self._tending.run())
         try:
             while not stop.is_set():
                 await self._refresh()
                 beat = asyncio.create_task(self._sleep(self._log.settings.lease_ttl_ms / 3000))
                 try:
-                    await self._watch(stopping, beat)
+                    await self._watch(stopping, beat, tending)
                 finally:
                     await end(beat)
         finally:
             self._is_running = False
-            await end(stopping, *(each.task for each in self._assignments.values()))
+            working = (each.task for each in self._assignments.values())
+            await end(stopping, tending, *working)
             self._assignments.clear()
             with suppress(LogUnavailable):  # leases that cannot be given back lapse by themselves
                 await self._keeper.release_all()
@@ -117,8 +154,9 @@ class Projector:
     async def run_until_caught_up(self) -> None:
         """Project until every model has all that is in the log at the time of the call.
 
-        What other projectors hold, and this one where it runs already, is waited for. Raises HistoryGap, ConfigurationError, and
-        LogUnavailable where run would try again.
+        What other projectors hold, and this one where it runs already, is waited for. Raises
+        HistoryGap, ProjectionStopped, ConfigurationError, and LogUnavailable where run would try
+        again.
         """
         missing = {p: head for p, head in enumerate(await self._log.heads()) if head > START}
         stop = asyncio.Event()
@@ -153,6 +191,7 @@ class Projector:
                 await self._log.heads()  # brings a dead embedded server back
             return
         held = self._keeper.held
+        await self._reports.write({partition: self._report(partition) for partition in held})
         for partition, assignment in list(self._assignments.items()):
             if held.get(partition) != assignment.lease or assignment.task.done():
                 await self._withdraw(partition)
@@ -164,9 +203,11 @@ class Projector:
     async def _withdraw(self, partition: int) -> None:
         await end(self._assignments.pop(partition).task)
 
-    async def _watch(self, stopping: asyncio.Task[bool], beat: asyncio.Task[None]) -> None:
+    async def _watch(
+        self, stopping: asyncio.Task[bool], beat: asyncio.Task[None], tending: asyncio.Task[None]
+    ) -> None:
         """Return at the next beat or stop; raise what a task could not handle."""
-        working = [assignment.task for assignment in self._assignments.values()]
+        working = [tending, *(assignment.task for assignment in self._assignments.values())]
         while not (stopping.done() or beat.done()):
             await asyncio.wait({stopping, beat, *working}, return_when=asyncio.FIRST_COMPLETED)
             for task in working:
@@ -176,27 +217,18 @@ class Projector:
 
     async def _serve(self, lease: Lease) -> None:
         """Project one partition, beginning anew after faults, until its lease is lost."""
-        progress = self._progress.setdefault(lease.partition, _Progress())
+        progress = self._progress_of(lease.partition)
+        progress.stopped.clear()
         delay_s = RETRY_FIRST_S
         while True:
             started_s = self._log.clock.monotonic_s()
             try:
-                await project_partition(
-                    self._log,
-                    self._store,
-                    self._projections,
-                    lease,
-                    self._turns,
-                    lambda position, count: self._on_commit(progress, position, count),
-                )
+                await project_partition(self._work, self._projections, lease, progress)
             except Fenced:
                 _log.info("lease_lost", partition=lease.partition, generation=lease.generation)
                 return
             except EventLogError as error:
-                if str(error) != str(progress.error):
-                    _log.warning("projecting_failed", partition=lease.partition, error=str(error))
-                progress.error = error
-                self._moved.set()
+                progress.fail(lease.partition, error)
             finally:
                 progress.position = None
             if self._log.clock.monotonic_s() - started_s > RETRY_LONGEST_S:
@@ -204,11 +236,8 @@ class Projector:
             await self._sleep(delay_s)
             delay_s = min(2 * delay_s, RETRY_LONGEST_S)
 
-    def _on_commit(self, progress: _Progress, position: EntryId, count: int) -> None:
-        progress.position = position
-        progress.error = None
-        progress.rate.add(self._log.clock.monotonic_s(), count)
-        self._moved.set()
+    def _progress_of(self, partition: int) -> _Progress:
+        return self._progress.setdefault(partition, _Progress(self._log.clock, moved=self._moved))
 
     async def _sleep(self, duration_s: float) -> None:
         await self._log.clock.sleep(duration_s)
@@ -216,16 +245,25 @@ class Projector:
     # --- waiting for the end -------------------------------------------------------------------
 
     async def _forget_reached(self, missing: dict[int, EntryId]) -> None:
+        if isinstance(error := self._tending.error, HistoryGap | ProjectionStopped):
+            raise error
         for partition, head in list(missing.items()):
-            progress = self._progress.get(partition)
-            if progress and isinstance(progress.error, HistoryGap | ConfigurationError):
-                raise progress.error
-            if partition in self._assignments:
-                reached = progress and progress.position
-            else:
-                reached = min(await self._store.checkpoints(partition, self._models))
+            error = self._progress_of(partition).told_error
+            if isinstance(error, HistoryGap | ConfigurationError | ProjectionStopped):
+                raise error
+            reached = self._progress_of(partition).position
+            if partition not in self._assignments or reached is None or reached >= head:
+                # Asked of the store, since another owner's progress, and whether a projection that
+                # is new to this log has been built, is known there.
+                reached = await self._reached(partition)
             if reached and reached >= head:
                 del missing[partition]
+
+    async def _reached(self, partition: int) -> EntryId:
+        """Return how far all of this projector's models are in a partition."""
+        shelf = await self._store.shelf(partition)
+        builds = [shelf.readable(each.name, each.version) for each in self._projections]
+        return min(shelf.checkpoint(build) if build else START for build in builds)
 
     async def _next_move(self, running: asyncio.Task[Any]) -> None:
         """Return when a commit was made here, or it is time to look at the others."""
@@ -240,27 +278,27 @@ class Projector:
     # --- status ----------------------------------------------------------------------------------
 
     async def _partition_status(self, partition: int, head: EntryId) -> PartitionStatus:
-        checkpoints = await self._store.checkpoints(partition, self._models)
-        position = min(checkpoints)
-        now_ms = self._log.clock.now_us() // 1000
+        shelf = await self._store.shelf(partition)
+        position = lowest_position(shelf)
         following = []
         if position < head:
             following = await self._log.read_raw(partition, position, 1)
-        progress = self._progress.get(partition, _Progress())
+        now_ms = self._log.clock.now_us() // 1000
+        owner = await self._keeper.owner_of(partition)
+        is_ours = owner == self.owner or (owner is None and partition in self._progress)
+        report = self._report(partition) if is_ours else await self._reports.read(partition)
         return PartitionStatus(
             partition=partition,
             head=head,
-            checkpoints=dict(zip(self._models, checkpoints, strict=True)),
+            models=models_on(shelf, head, (each.name for each in self._projections)),
             lag_count=max(0, head.n - position.n),
             oldest_age_ms=max(0, now_ms - following[0].id.ms) if following else 0,
-            owner=await self._owner_of(partition, now_ms),
-            rate_per_s=progress.rate.per_second(self._log.clock.monotonic_s()),
-            last_error=str(progress.error) if progress.error else None,
+            owner=owner,
+            rate_per_s=report.rate_per_s if report else 0.0,
+            last_error=report.error if report else None,
         )
 
-    async def _owner_of(self, partition: int, now_ms: int) -> str | None:
-        key = self._log.keys.lease(partition, GROUP)
-        with in_our_words(self._log.settings):
-            command = "HMGET", key, "owner", "expires_ms"
-            owner, expires_ms = await self._log.client.execute_command(*command)
-        return owner.decode() if owner and int(expires_ms) > now_ms else None
+    def _report(self, partition: int) -> Report:
+        progress = self._progress_of(partition)
+        rate_per_s = progress.rate.per_second(self._log.clock.monotonic_s())
+        return Report(rate_per_s, str(progress.told_error) if progress.told_error else None)

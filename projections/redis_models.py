@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
 from eventlog.connection import in_our_words
 from eventlog.entry import Entry, RawEntry
-from eventlog.ids import START, EntryId
-from eventlog.keys import Keys
+from eventlog.ids import EntryId
+from eventlog.keys import Keys, ModelKey, model_pattern, models_pattern
 from eventlog.log import EventLog
 from eventlog.scripts import Script, load_script
 from projections.batch import (
@@ -22,16 +22,23 @@ from projections.batch import (
     EntriesGone,
     GroupGone,
     LeaseLost,
+    Superseded,
     feed_item,
 )
+from projections.build import Build, Role, Shelf, role_field
 from projections.store import (
     DocumentsReply,
     DocumentsRequest,
     FeedReply,
     FeedRequest,
+    Names,
     PageItem,
     Tail,
 )
+
+UNLINKED_AT_ONCE = 1000
+FACET_MARK = "#"
+"""Begins the name of an index that holds a facet's counts."""
 
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -41,17 +48,65 @@ class RedisModels:
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
+        self._places: dict[tuple[int, str, int], _Place] = {}
         self._commit = load_script("projections", "commit")
         self._read_documents = load_script("projections", "read_documents")
         self._read_feed = load_script("projections", "read_feed")
+        self._claim = load_script("projections", "shelf_claim")
+        self._begin = load_script("projections", "shelf_begin")
+        self._swap = load_script("projections", "shelf_swap")
+        self._put_away = load_script("projections", "shelf_put_away")
 
-    async def checkpoints(self, partition: int, models: Sequence[str]) -> list[EntryId]:
-        """Return the models' checkpoints, START for one that has none."""
-        if not models:
-            return []
-        key = self._log.keys.checkpoints(partition)
-        stored = await self._call("HMGET", key, *models)
-        return [EntryId.parse(checkpoint) if checkpoint else START for checkpoint in stored]
+    # --- the shelf -------------------------------------------------------------------------------
+
+    async def shelf(self, partition: int) -> Shelf:
+        """Return the partition's builds and their checkpoints."""
+        with in_our_words(self._log.settings):
+            stored: Any = await self._log.client.hgetall(self._log.keys.shelf(partition))
+        return Shelf({field.decode(): value.decode() for field, value in stored.items()})
+
+    async def claim(self, partition: int, builds: Sequence[Build]) -> None:
+        """Let builds serve from the start of the log, if the shelf is empty."""
+        named = [part for build in builds for part in (build.name, build.mark)]
+        await self._on_shelf(self._claim, partition, *named)
+
+    async def begin(self, partition: int, build: Build) -> Build:
+        """Return the build of the projection that is in the making: this one, if none was."""
+        mark = await self._on_shelf(self._begin, partition, build.name, build.mark)
+        return Build.of_mark(build.name, mark.decode())
+
+    async def swap(self, builds: Mapping[int, Build]) -> None:
+        """Let the build in the making serve in each partition named, all in one step."""
+        pipeline = self._log.client.pipeline(transaction=True)
+        for partition, build in builds.items():
+            # By source, not by digest: a transaction cannot ask again for a script it lacks.
+            shelf = self._log.keys.shelf(partition)
+            pipeline.execute_command("EVAL", self._swap.source, 1, shelf, build.name, build.mark)
+        with in_our_words(self._log.settings):
+            await pipeline.execute()
+
+    async def put_away(self, partition: int, build: Build, role: Role) -> None:
+        """Take a build off the shelf if it is there in that role."""
+        await self._on_shelf(self._put_away, partition, build.name, role, build.mark)
+
+    async def sweep(self, name: str) -> int:
+        """Delete what is stored of a projection's builds that are on no shelf; return how many keys."""
+        log, count = self._log.keys.log, 0
+        found: dict[int, list[tuple[str, str]]] = {}
+        with in_our_words(self._log.settings):
+            async for key in self._log.client.scan_iter(models_pattern(log, name), count=1000):
+                parsed = ModelKey.parse(log, key.decode())
+                found.setdefault(parsed.partition, []).append((parsed.model, key.decode()))
+        for partition, stored in found.items():
+            # Asked after its keys were found: whatever is being made is on the shelf by then.
+            shelf = await self.shelf(partition)
+            kept = {build.model for build in shelf.builds.values()}
+            doomed = [key for model, key in stored if model not in kept]
+            for start in range(0, len(doomed), UNLINKED_AT_ONCE):
+                count += await self._call("UNLINK", *doomed[start : start + UNLINKED_AT_ONCE])
+        return count
+
+    # --- documents and feeds ---------------------------------------------------------------------
 
     async def documents(
         self, partition: int, wanted: Sequence[tuple[str, Sequence[str]]]
@@ -65,6 +120,23 @@ class RedisModels:
         with in_our_words(self._log.settings):
             return list(await pipeline.execute())
 
+    async def names(self, partition: int, build: Build) -> Names:
+        """Return what is stored of a build, by name; what is written meanwhile may be missing."""
+        keys, client = self._log.keys, self._log.client
+        documents: set[str] = set()
+        found: dict[str, set[str]] = {"index": set(), "feed": set()}
+        with in_our_words(self._log.settings):
+            stored = client.hscan_iter(keys.documents(partition, build.model), count=1000)
+            async for key, _ in stored:
+                documents.add(key.decode())
+            pattern = model_pattern(keys.log, partition, build.model)
+            async for key in client.scan_iter(pattern, count=1000):
+                parsed = ModelKey.parse(keys.log, key.decode())
+                if parsed.kind in found:
+                    found[parsed.kind].add(parsed.name)
+        indexes = {name for name in found["index"] if not name.startswith(FACET_MARK)}
+        return Names(documents, indexes, found["feed"])
+
     async def commit(self, commit: Commit) -> CommitOutcome:
         """Return what became of the batch; it is applied whole, in one step, or not at all."""
         keys, packed = pack_commit(commit, self._log.keys)
@@ -76,6 +148,8 @@ class RedisModels:
                 return AlreadyApplied()
             case b"fenced":
                 return LeaseLost()
+            case b"superseded":
+                return Superseded(reply[1].decode())
             case b"entries_gone":
                 return EntriesGone()
             case b"group_gone":
@@ -85,22 +159,28 @@ class RedisModels:
 
     async def read_documents(self, partition: int, request: DocumentsRequest) -> DocumentsReply:
         """Return documents, counts and a page, with the tail, all of one moment."""
-        names, model = self._log.keys, request.model
-        keys = _KeyTable([*self._common(partition), names.documents(partition, model)])
-        page: Any = False
-        if request.page is not None:
-            index = keys.place(names.index(partition, model, request.page.name))
-            after = request.page.after
-            place = [repr(after.score), after.key] if after else [False, False]
-            page = [index, request.page.limit, request.page.lowest_score, *place]
-        facets = [keys.place(_facet_key(names, partition, model, name)) for name in request.facets]
-        packed = _pack([model, request.tail_limit, list(request.keys), facets, page])
-        reply = await self._run(self._read_documents, keys.keys, packed)
+        names = self._log.keys
+
+        def packed(place: _Place) -> tuple[list[str], bytes]:
+            model = place.model
+            keys = _KeyTable([*self._common(partition), names.documents(partition, model)])
+            page: Any = False
+            if request.page is not None:
+                index = keys.place(names.index(partition, model, request.page.name))
+                after = request.page.after
+                where = [repr(after.score), after.key] if after else [False, False]
+                page = [index, request.page.limit, request.page.lowest_score, *where]
+            facets = [
+                keys.place(_facet_key(names, partition, model, name)) for name in request.facets
+            ]
+            asked = [place.packed, request.tail_limit, list(request.keys), facets, page]
+            return keys.keys, _pack(asked)
+
+        reply = await self._read(self._read_documents, partition, request, packed)
         members, documents = reply[5], reply[6]
         items = [
             PageItem(members[2 * i].decode(), float(members[2 * i + 1]), document)
             for i, document in enumerate(documents)
-            if document is not None
         ]
         counts = [
             {value.decode(): int(n) for value, n in zip(flat[::2], flat[1::2], strict=True)}
@@ -110,19 +190,54 @@ class RedisModels:
 
     async def read_feed(self, partition: int, request: FeedRequest) -> FeedReply:
         """Return a page of a feed, with the tail, all of one moment."""
-        names, model, feed = self._log.keys, request.model, request.feed
-        keys = [
-            *self._common(partition),
-            names.feed(partition, model, feed),
-            names.feeds(partition, model),
-        ]
-        packed = _pack([model, request.tail_limit, feed, request.before, request.limit])
-        reply = await self._run(self._read_feed, keys, packed)
+        names, feed = self._log.keys, request.feed
+
+        def packed(place: _Place) -> tuple[list[str], bytes]:
+            keys = [
+                *self._common(partition),
+                names.feed(partition, place.model, feed),
+                names.feeds(partition, place.model),
+            ]
+            asked = [place.packed, request.tail_limit, feed, request.before, request.limit]
+            return keys, _pack(asked)
+
+        reply = await self._read(self._read_feed, partition, request, packed)
         return FeedReply(_tail(reply), *reply[3:])
 
     def _common(self, partition: int) -> tuple[str, str, str]:
         keys = self._log.keys
-        return keys.checkpoints(partition), keys.stream(partition), keys.head(partition)
+        return keys.shelf(partition), keys.stream(partition), keys.head(partition)
+
+    async def _read(
+        self,
+        script: Script,
+        partition: int,
+        request: DocumentsRequest | FeedRequest,
+        packed: Callable[[_Place], tuple[list[str], bytes]],
+    ) -> Any:
+        """Return the reply for the build that the request's version reads now."""
+        wanted = partition, request.name, request.version
+        while True:
+            place = self._places.get(wanted) or await self._find(*wanted)
+            reply = await self._run(script, *packed(place))
+            if reply[0] != b"moved":
+                return reply
+            self._places.pop(wanted, None)
+
+    async def _find(self, partition: int, name: str, version: int) -> _Place:
+        """Return where a version's build is; it is remembered, since the scripts check it."""
+        shelf = await self.shelf(partition)
+        role = shelf.role_of(name, version)
+        if role is None:
+            return _Place(Build(name, version, "0").model, None, None)
+        build = shelf.builds[name, role]
+        place = _Place(build.model, role_field(name, role), build.mark)
+        self._places[partition, name, version] = place
+        return place
+
+    async def _on_shelf(self, script: Script, partition: int, *arguments: str) -> Any:
+        with in_our_words(self._log.settings):
+            return await script(self._log.client, [self._log.keys.shelf(partition)], arguments)
 
     async def _run(self, script: Script, keys: Sequence[str], packed: bytes) -> Any:
         with in_our_words(self._log.settings):
@@ -131,6 +246,18 @@ class RedisModels:
     async def _call(self, *command: Any) -> Any:
         with in_our_words(self._log.settings):
             return await self._log.client.execute_command(*command)
+
+
+class _Place(NamedTuple):
+    """The build that a version reads; without role and mark there is none, and nothing stored."""
+
+    model: str
+    role: str | None
+    mark: str | None
+
+    @property
+    def packed(self) -> list[str | bool]:
+        return [self.model, self.role or False, self.mark or False]
 
 
 class _KeyTable:
@@ -151,7 +278,7 @@ class _KeyTable:
 def pack_commit(commit: Commit, keys: Keys) -> tuple[list[str], bytes]:
     """Return the keys and the argument of `commit.lua`, as its header describes them."""
     p = commit.partition
-    table = _KeyTable([keys.lease(p, commit.lease.group), keys.checkpoints(p), keys.stream(p)])
+    table = _KeyTable([keys.lease(p, commit.lease.group), keys.shelf(p), keys.stream(p)])
     documents: list[Any] = []
     indexes: list[Any] = []
     for change in commit.documents:
@@ -174,10 +301,13 @@ def pack_commit(commit: Commit, keys: Keys) -> tuple[list[str], bytes]:
         for name, entries in feed.items.items():
             place = table.place(keys.feed(p, feed.model, name))
             feeds.append([place, feed.limit, _items(commit, entries), dropped, name])
-    models = [part for model, at in commit.expected.items() for part in (model, str(at))]
+    steps = [
+        (role_field(build.name, role), build.mark, build.model, str(checkpoint))
+        for build, role, checkpoint in commit.steps
+    ]
     argument = [
         commit.lease.generation, commit.moves_group and commit.lease.group,
-        str(commit.first), str(commit.last), models, documents, indexes, feeds,
+        str(commit.first), str(commit.last), steps, documents, indexes, feeds,
     ]  # fmt: skip
     return table.keys, _pack(argument)
 
@@ -187,7 +317,7 @@ def _items(commit: Commit, entries: Sequence[Entry]) -> list[int] | list[str]:
 
     The server has the bytes already: sending them back measured a third of a batch's cost.
     """
-    if commit.moves_group:
+    if commit.in_stream:
         before = commit.first.n - 1
         return [entry.id.n - before for entry in entries]
     # A payload that decoded is UTF-8 but for keys nobody read; msgpack takes text only.
@@ -196,7 +326,7 @@ def _items(commit: Commit, entries: Sequence[Entry]) -> list[int] | list[str]:
 
 def _facet_key(keys: Keys, partition: int, model: str, facet: str) -> str:
     """Return the key of the sorted set value → count, which sits among the indexes."""
-    return keys.index(partition, model, f"#{facet}")
+    return keys.index(partition, model, f"{FACET_MARK}{facet}")
 
 
 def _tail(reply: Any) -> Tail:

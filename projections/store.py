@@ -6,12 +6,13 @@ Redis in earnest (`redis_models`), memory for tests, time travel and verificatio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from eventlog.entry import RawEntry
 from eventlog.ids import EntryId
 from projections.batch import Commit, CommitOutcome
+from projections.build import Build, Role, Shelf
 
 
 class After(NamedTuple):
@@ -31,9 +32,10 @@ class PageRequest(NamedTuple):
 
 
 class DocumentsRequest(NamedTuple):
-    """What to read of one model in one step."""
+    """What to read of one projection in one step, from the build that its version reads."""
 
-    model: str
+    name: str
+    version: int
     tail_limit: int = 0
     """Entries after the checkpoint to bring along; 0 brings none."""
     keys: Sequence[str] = ()
@@ -43,7 +45,7 @@ class DocumentsRequest(NamedTuple):
 
 
 class Tail(NamedTuple):
-    """How far a model is, how far the log is, and the first entries between."""
+    """How far a build is (START where there is none), how far the log is, and the first entries between."""
 
     checkpoint: EntryId
     head: EntryId
@@ -55,7 +57,8 @@ class PageItem(NamedTuple):
 
     key: str
     score: float
-    document: bytes
+    document: bytes | None
+    """None where the index names a document that is not there, which `verify` looks for."""
 
 
 class DocumentsReply(NamedTuple):
@@ -71,7 +74,8 @@ class DocumentsReply(NamedTuple):
 class FeedRequest(NamedTuple):
     """A page of a feed: the last `limit` items numbered below `before`, from 1; 0 is the end."""
 
-    model: str
+    name: str
+    version: int
     feed: str
     limit: int
     before: int = 0
@@ -91,17 +95,57 @@ class FeedReply(NamedTuple):
     items: list[bytes]
 
 
+class Names(NamedTuple):
+    """What is stored of a build."""
+
+    documents: set[str]
+    indexes: set[str]
+    """Those of facets' counts left out."""
+    feeds: set[str]
+
+
 class ModelStore(Protocol):
     """Read models by partition. Every method may raise LogUnavailable."""
 
-    async def checkpoints(self, partition: int, models: Sequence[str]) -> list[EntryId]:
-        """Return the models' checkpoints, START for one that has none."""
+    async def shelf(self, partition: int) -> Shelf:
+        """Return the partition's builds and their checkpoints."""
+        ...
+
+    async def claim(self, partition: int, builds: Sequence[Build]) -> None:
+        """Let builds serve from the start of the log, if the shelf is empty."""
+        ...
+
+    async def begin(self, partition: int, build: Build) -> Build:
+        """Return the build of the projection that is in the making: this one, if none was.
+
+        One that was made before goes on from its checkpoint.
+        """
+        ...
+
+    async def swap(self, builds: Mapping[int, Build]) -> None:
+        """Let the build in the making serve in each partition named, all in one step.
+
+        What served is `previous` then, and what was `previous` is off the shelf. Where another
+        build or none is in the making nothing changes.
+        """
+        ...
+
+    async def put_away(self, partition: int, build: Build, role: Role) -> None:
+        """Take a build off the shelf if it is there in that role."""
+        ...
+
+    async def sweep(self, name: str) -> int:
+        """Delete what is stored of a projection's builds that are on no shelf; return how many keys."""
         ...
 
     async def documents(
         self, partition: int, wanted: Sequence[tuple[str, Sequence[str]]]
     ) -> list[list[bytes | None]]:
-        """Return stored documents by (model, keys), None where there is none."""
+        """Return stored documents by (model of a build, keys), None where there is none."""
+        ...
+
+    async def names(self, partition: int, build: Build) -> Names:
+        """Return what is stored of a build, by name; what is written meanwhile may be missing."""
         ...
 
     async def commit(self, commit: Commit) -> CommitOutcome:

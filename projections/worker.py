@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
-from eventlog.entry import RawEntry
+from eventlog.errors import ProjectionStopped
 from eventlog.group import GroupReader
-from eventlog.ids import EntryId
+from eventlog.ids import START, EntryId
 from eventlog.lease import Lease
 from eventlog.log import EventLog
+from eventlog.past import Past
+from projections.build import Build, Shelf
+from projections.following import NOTHING, fold_on, fold_until, next_batch
 from projections.letters import GROUP
-from projections.pipeline import Pipeline
+from projections.pipeline import BATCH_ENTRIES, BuildSuperseded, Pipeline
 from projections.projection import Projection
-from projections.reader import read_on
 from projections.store import ModelStore
-from projections.tasks import end_calls
+from projections.target import Target
+from projections.tasks import end
 
 TURN_BATCHES = 4
 """Batches that a partition with a backlog folds before others have their turn."""
@@ -26,105 +29,168 @@ TURNS_AT_ONCE = 2
 server. More of them crowd each other out of the processor's cache, which measured a third more time
 with eight."""
 
+SHELF_POLL_S = 0.25
+"""How often a partition's worker looks whether other builds serve than those it folds."""
+
+NEAR_ENTRIES = 4 * BATCH_ENTRIES
+"""A model that is behind the others by less catches up while they wait, which takes no time that
+anybody notices; one further behind does so beside them."""
+
+
+class Work(NamedTuple):
+    """What the partitions of a process have in common."""
+
+    log: EventLog
+    store: ModelStore
+    turns: asyncio.Semaphore
+    past: Past | None = None
+
+
+def targets_on(shelf: Shelf, projections: Sequence[Projection]) -> list[Target]:
+    """Return the builds on a shelf that these projections keep up to date. Pure."""
+    found = []
+    for projection in projections:
+        role = shelf.role_of(projection.name, projection.version)
+        if role is not None:
+            found.append(Target(projection, shelf.builds[projection.name, role], role))
+    return found
+
+
+class Listener(Protocol):
+    """Who is told how the projecting of a partition goes."""
+
+    def on_commit(self, position: EntryId, count: int) -> None:
+        """All models have reached a position, which took that many entries."""
+
+    def on_stop(self, stopped: ProjectionStopped) -> None:
+        """A projection stopped at a poison entry; the others go on."""
+
 
 async def project_partition(
-    log: EventLog,
-    store: ModelStore,
-    projections: Sequence[Projection],
-    lease: Lease,
-    turns: asyncio.Semaphore,
-    on_commit: Callable[[EntryId, int], None],
+    work: Work, projections: Sequence[Projection], lease: Lease, listener: Listener
 ) -> None:
-    """Fold the partition into all its read models until cancelled, from where they stand.
+    """Fold the partition into the builds that serve, from where they stand, until cancelled.
 
-    Models behind the others catch up first, each alone; then all go on together. Work is done in
-    `turns`, which the partitions of a process share. `on_commit` is told the position that all have
-    reached, and how many entries that took. Raises Fenced, HistoryGap, LogUnavailable; whoever
-    calls again continues exactly there.
+    All go on together. One that is far behind the others, having been rolled back to, catches up
+    beside them first; one that stops at a poison entry stays behind. Work is done in turns, which
+    the partitions of a process share. Raises Fenced, HistoryGap, LogUnavailable; whoever calls again
+    continues exactly there.
     """
-    partition = lease.partition
-    checkpoints = await store.checkpoints(partition, [p.model for p in projections])
-    position = max(checkpoints)
-    await GroupReader(log, GROUP, partition).ensure(position)
-    for projection, checkpoint in zip(projections, checkpoints, strict=True):
-        if checkpoint < position:
-            await _catch_up(log, store, projection, lease, checkpoint, position)
-    on_commit(position, 0)
-    pipeline = Pipeline(log, store, projections, lease, position, on_commit)
-    batch = _NOTHING
+    going = list(projections)
+    while True:
+        shelf = await _claimed(work, projections, lease.partition)
+        targets = targets_on(shelf, going)
+        reshelved = asyncio.create_task(_reshelved(work, going, lease.partition, targets))
+        projecting = asyncio.create_task(_project(work, shelf, targets, lease, listener))
+        try:
+            await asyncio.wait({reshelved, projecting}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (projecting, reshelved):
+                if task.done():
+                    task.result()
+        except BuildSuperseded:
+            continue
+        except ProjectionStopped as stopped:
+            going = [each for each in going if each.model != stopped.model]
+            listener.on_stop(stopped)
+        finally:
+            await end(reshelved, projecting)
+
+
+async def _reshelved(
+    work: Work, projections: Sequence[Projection], partition: int, targets: Sequence[Target]
+) -> None:
+    """Return when the shelf names other builds to keep up to date than these."""
+    while targets_on(await work.store.shelf(partition), projections) == targets:
+        await work.log.clock.sleep(SHELF_POLL_S)
+
+
+async def _claimed(work: Work, projections: Sequence[Projection], partition: int) -> Shelf:
+    """Return the shelf; one that is empty gets a build of every projection, from the start.
+
+    Where the log no longer reaches back to the start, they are to be built from the archive.
+    """
+    shelf = await work.store.shelf(partition)
+    if not shelf.is_empty:
+        return shelf
+    now_us = work.log.clock.now_us()
+    builds = [Build.begin(each.name, each.version, now_us) for each in projections]
+    oldest = await work.log.read_raw(partition, START, 1)
+    if work.past is not None and oldest and oldest[0].id.n > 1:
+        for build in builds:
+            await work.store.begin(partition, build)
+    else:
+        await work.store.claim(partition, builds)
+    return await work.store.shelf(partition)
+
+
+async def _project(
+    work: Work, shelf: Shelf, targets: Sequence[Target], lease: Lease, listener: Listener
+) -> None:
+    """Project the targets that are near the front; return when those far behind are near as well."""
+    if not targets:  # all are being built, or have stopped
+        listener.on_commit(START, 0)
+        await asyncio.Event().wait()
+    position = max(shelf.checkpoint(target.build) for target in targets)
+    near = [t for t in targets if position.n - shelf.checkpoint(t.build).n <= NEAR_ENTRIES]
+    far = [t for t in targets if t not in near]
+    await GroupReader(work.log, GROUP, lease.partition).ensure(position)
+    for target in near:
+        if (checkpoint := shelf.checkpoint(target.build)) < position:
+            await _catch_up(work, target, lease, checkpoint, position)
+    if not far:
+        listener.on_commit(position, 0)
+    following = asyncio.create_task(_follow(work, near, lease, position, listener))
+    closing = [
+        asyncio.create_task(_close_in(work, target, shelf.checkpoint(target.build), near[0], lease))
+        for target in far
+    ]
+    try:
+        await asyncio.wait({following, *closing}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (following, *closing):
+            if task.done():
+                task.result()
+    finally:
+        await end(following, *closing)
+
+
+async def _close_in(
+    work: Work, target: Target, checkpoint: EntryId, front: Target, lease: Lease
+) -> None:
+    """Bring a target up to where the front stands, again and again until that is near."""
+    while True:
+        until = (await work.store.shelf(lease.partition)).checkpoint(front.build)
+        if until.n - checkpoint.n <= NEAR_ENTRIES:
+            return
+        await _catch_up(work, target, lease, checkpoint, until)
+        checkpoint = until
+
+
+async def _follow(
+    work: Work,
+    targets: Sequence[Target],
+    lease: Lease,
+    position: EntryId,
+    listener: Listener,
+) -> None:
+    """Fold what the log has after `position`, and whatever comes, into all targets."""
+    log, store, turns, _ = work
+    pipeline = Pipeline(log, store, targets, lease, position, listener.on_commit)
+    batch = NOTHING
     try:
         while True:
-            while not batch.raws:
-                batch = await _next_entries(log, pipeline, partition)
+            while not batch.stretch.entries:
+                batch = await next_batch(log, pipeline, lease.partition)
             async with turns:
-                batch = await _take_turn(log, pipeline, partition, batch)
+                batch = await fold_on(log, pipeline, lease.partition, batch, TURN_BATCHES)
     finally:
         await pipeline.abandon()
 
 
-class _Batch(NamedTuple):
-    """Entries that were read together."""
-
-    raws: list[RawEntry]
-    is_full: bool
-    """Whether there is probably more behind them."""
-
-
-_NOTHING = _Batch([], is_full=False)
-
-
-async def _read(
-    log: EventLog, partition: int, after: EntryId, limit: int, *, waits: bool
-) -> _Batch:
-    raws = await read_on(log, partition, after, limit, waits=waits)
-    return _Batch(raws, is_full=len(raws) == limit)
-
-
-async def _next_entries(log: EventLog, pipeline: Pipeline, partition: int) -> _Batch:
-    """Return what is appended within a second."""
-    reading = asyncio.create_task(
-        _read(log, partition, pipeline.position, pipeline.batch_limit, waits=True)
-    )
-    try:
-        return await reading
-    finally:
-        await end_calls(reading)
-
-
-async def _take_turn(log: EventLog, pipeline: Pipeline, partition: int, batch: _Batch) -> _Batch:
-    """Return what was read but not folded; all before it is committed.
-
-    What is behind a full batch is read while that one is folded and the one before is committed.
-    """
-    for _ in range(TURN_BATCHES):
-        reading: asyncio.Task[_Batch] | None = None
-        try:
-            if batch.is_full:
-                after, limit = batch.raws[-1].id, pipeline.batch_limit
-                reading = asyncio.create_task(_read(log, partition, after, limit, waits=False))
-            await pipeline.put(batch.raws)
-            batch = await pipeline.until(reading) if reading else _NOTHING
-        finally:
-            await end_calls(reading)
-        if not batch.raws:
-            break
-    await pipeline.flush()
-    return batch
-
-
 async def _catch_up(
-    log: EventLog,
-    store: ModelStore,
-    projection: Projection,
-    lease: Lease,
-    checkpoint: EntryId,
-    until: EntryId,
+    work: Work, target: Target, lease: Lease, checkpoint: EntryId, until: EntryId
 ) -> None:
-    pipeline = Pipeline(log, store, [projection], lease, checkpoint, moves_group=False)
+    pipeline = Pipeline(work.log, work.store, [target], lease, checkpoint, moves_group=False)
     try:
-        while pipeline.position < until:
-            limit = pipeline.batch_limit
-            await pipeline.put(await log.read_raw(lease.partition, pipeline.position, limit, until))
-        await pipeline.flush()
+        await fold_until(work.log, work.past, pipeline, target.projection, lease.partition, until)
     finally:
         await pipeline.abandon()

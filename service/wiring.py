@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from analytics.archiver import Archiver
 from analytics.copiers import Copiers
+from analytics.past import ArchivedPast
 from analytics.storage import DirectoryStorage
 from analytics.warehouse import Warehouse
 from consumers.sweeper import IdleSession, IdleSweeper
@@ -16,7 +17,10 @@ from eventlog.errors import EventLogError
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
 from eventlog.settings import Settings
+from projections.builtin import DEFAULT_PROJECTIONS
+from projections.projection import Projection
 from projections.projector import Projector
+from projections.registry import event_types_of
 from projections.views.sessions import Sessions
 
 SWEEP_INTERVAL_S = 30.0
@@ -31,6 +35,16 @@ def new_archiver(log: EventLog, copiers: Copiers | None = None) -> Archiver:
     """Return an archiver of the log into the archive its settings name."""
     storage = DirectoryStorage(log.settings.archive_path, clock=log.clock)
     return Archiver(log, storage, copiers=copiers)
+
+
+def new_past(log: EventLog) -> ArchivedPast:
+    """Return what the log's archive holds, for whoever needs entries that left the log."""
+    return ArchivedPast(DirectoryStorage(log.settings.archive_path, clock=log.clock))
+
+
+def open_log(settings: Settings, projections: Iterable[Projection]) -> EventLog:
+    """Return the log, not yet open, that knows the event types of these projections as well."""
+    return EventLog.open(settings=settings, types=event_types_of(projections))
 
 
 def new_copiers(settings: Settings) -> Copiers:
@@ -71,9 +85,11 @@ def new_sweeper(log: EventLog) -> IdleSweeper:
 class Workers:
     """Projector, archiver and sweeper in one process."""
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(
+        self, log: EventLog, projections: Sequence[Projection] = DEFAULT_PROJECTIONS
+    ) -> None:
         self.log = log
-        self.projector = Projector(log)
+        self.projector = Projector(log, projections, past=new_past(log))
         self.copiers = new_copiers(log.settings)
         self.archiver = new_archiver(log, self.copiers)
         self.sweeper = new_sweeper(log)

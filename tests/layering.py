@@ -139,9 +139,7 @@ def _without_comments(lua: str) -> str:
 
 # --- keys -------------------------------------------------------------------------------------
 
-_PIECE_OF_KEY = re.compile(
-    r"\}:|(?:^|:)(?:stream|head|dedup|lease|model|members|checkpoints):(?=\S|$)"
-)
+_PIECE_OF_KEY = re.compile(r"\}:|(?:^|:)(?:stream|head|dedup|lease|model|members|shelf):(?=\S|$)")
 
 
 def spelled_keys(path: str, source: str) -> list[str]:

@@ -1,37 +1,41 @@
 --[[ Apply a folded batch to the read models of one partition: all of it, or nothing.
 
-KEYS  1 lease   2 checkpoints   3 stream   4.. documents, indexes, facets, feeds, counts of items
-      dropped from feeds  (one slot)
+KEYS  1 lease   2 shelf   3 stream   4.. documents, indexes, facets, feeds, counts of items dropped
+      from feeds  (one slot)
 ARGV  1 msgpack array; a key is given as its place in KEYS:
         1 generation   of the lease, as acquired
-        2 group        that moves on to `last`; or false
+        2 group        that moves on as well; or false
         3 first        entry id of the batch's first entry
-        4 last         entry id of its last one; sequences between are without gap
-        5 models       { model, checkpoint it must have, ... }, at least one
+        4 last         entry id that is the checkpoint afterwards
+        5 steps        { { field of its role on the shelf, mark it must hold, model, checkpoint the
+                         model must have }, ... }, at least one
         6 documents    { { key, { document, JSON, ... }, { deleted document, ... } }, ... }
         7 indexes      { { key, { score, document, ... }, { document that left, ... },
                          key of the facet that counts it or false, value counted }, ... }
         8 feeds        { { key, items kept at most, { item, ... }, key of dropped counts, feed }, ... },
-                       an item being its text, or its place in the batch, from 1: the stream has it
+                       an item being its text, or its place in the batch, from 1: then the stream
+                       has every entry from `first` to `last`
 
 Returns, always an array whose first item says what happened:
   { 'committed' }
   { 'already_applied' }             every model is at `last` or beyond; nothing written
   { 'fenced' }                      the lease went to another owner; nothing written
+  { 'superseded', model }           the shelf holds another mark in the model's role; nothing written
   { 'gap', model, checkpoint }      the model is neither there nor beyond; nothing written
   { 'entries_gone' }                the stream lacks entries of the batch; nothing written
   { 'group_gone' }                  the group does not exist; nothing written
 
 Errors  BADBATCH  the argument does not have the shape above; nothing written
 
-A checkpoint moves only together with the state it speaks for, hence each entry is folded once.
+A checkpoint moves only together with the state it speaks for, hence each entry is folded once. The
+group goes as far as every serving build has come, be it in this batch or not.
 --]]
 --!include lease
 
-local lease, checkpoints, stream = KEYS[1], KEYS[2], KEYS[3]
+local lease, shelf_key, stream = KEYS[1], KEYS[2], KEYS[3]
 local batch = cmsgpack.unpack(ARGV[1])
 local generation, group, first, last = batch[1], batch[2], batch[3], batch[4]
-local models, documents, indexes, feeds = batch[5], batch[6], batch[7], batch[8]
+local steps, documents, indexes, feeds = batch[5], batch[6], batch[7], batch[8]
 
 local CHUNK = 3000 -- even, since pairs stay together; unpack() puts values on a stack of 8,000
 
@@ -54,8 +58,11 @@ local function is_pairs(list)
 end
 
 local function is_well_formed()
-  if not is_pairs(models) or #models == 0 or not sequence(first) or not sequence(last) then
+  if type(steps) ~= 'table' or #steps == 0 or not sequence(first) or not sequence(last) then
     return false
+  end
+  for _, step in ipairs(steps) do
+    if #step ~= 4 then return false end
   end
   for _, part in ipairs({ documents, indexes, feeds }) do
     for _, change in ipairs(part) do
@@ -87,19 +94,29 @@ if not lease_is_held(lease, generation) then
   return { 'fenced' }
 end
 
+local shelf = {}
+local fields = redis.call('HGETALL', shelf_key)
+for i = 1, #fields, 2 do
+  shelf[fields[i]] = fields[i + 1]
+end
+
 local applied = 0
 local misplaced
-for i = 1, #models, 2 do
-  local stored = redis.call('HGET', checkpoints, models[i]) or '0-0'
-  if stored ~= models[i + 1] then
+for _, step in ipairs(steps) do
+  local role, mark, model, checkpoint = step[1], step[2], step[3], step[4]
+  if shelf[role] ~= mark then
+    return { 'superseded', model }
+  end
+  local stored = shelf[model] or '0-0'
+  if stored ~= checkpoint then
     if sequence(stored) >= sequence(last) then
       applied = applied + 1
     end
-    misplaced = misplaced or { 'gap', models[i], stored }
+    misplaced = misplaced or { 'gap', model, stored }
   end
 end
 
-if applied == #models / 2 then
+if applied == #steps then
   return { 'already_applied' }
 elseif misplaced then
   return misplaced
@@ -121,9 +138,20 @@ for _, change in ipairs(feeds) do
   end
 end
 
--- The group has no pending entries: its position is the checkpoint, for whoever trims.
+-- The group has no pending entries: its position is the lowest checkpoint, for whoever trims.
 if group then
-  local moved = redis.pcall('XGROUP', 'SETID', stream, group, last, 'ENTRIESREAD', sequence(last))
+  for _, step in ipairs(steps) do
+    shelf[step[3]] = last
+  end
+  local floor = last
+  for field, mark in pairs(shelf) do
+    local name = string.match(field, '^(.*):serving$')
+    local checkpoint = name and (shelf[name .. '@' .. mark] or '0-0')
+    if checkpoint and sequence(checkpoint) < sequence(floor) then
+      floor = checkpoint
+    end
+  end
+  local moved = redis.pcall('XGROUP', 'SETID', stream, group, floor, 'ENTRIESREAD', sequence(floor))
   if moved.err then return { 'group_gone' } end
 end
 
@@ -159,7 +187,7 @@ for _, change in ipairs(feeds) do
     redis.call('HINCRBY', KEYS[change[4]], change[5], length - limit)
   end
 end
-for i = 1, #models, 2 do
-  redis.call('HSET', checkpoints, models[i], last)
+for _, step in ipairs(steps) do
+  redis.call('HSET', shelf_key, step[3], last)
 end
 return { 'committed' }

@@ -1,8 +1,9 @@
---[[ Read documents of one model, its checkpoint, and what the log has after it, in one step.
+--[[ Read documents of one build, its checkpoint, and what the log has after it, in one step.
 
-KEYS  1 checkpoints   2 stream   3 head   4 documents   5.. indexes, facets      (one slot)
+KEYS  1 shelf   2 stream   3 head   4 documents   5.. indexes, facets      (one slot)
 ARGV  1 msgpack array; an index or facet is given as its place in KEYS:
-        1 model
+        1 place        { model, field of its role on the shelf, mark it must hold }; the last two
+                       false where no build is to be read: then nothing is stored
         2 tail_limit   entries after the checkpoint at most; 0: none
         3 documents    document keys to fetch, may be empty
         4 facets       facets whose counts to fetch, may be empty
@@ -10,7 +11,8 @@ ARGV  1 msgpack array; an index or facet is given as its place in KEYS:
                        says below what the page starts, false and false for the first page;
                        or false
 
-Returns  { checkpoint, head, { entry, ... }, { JSON or nil, ... }, { { value, count, ... }, ... },
+Returns  { 'moved' }  the shelf holds another mark in that role: look there again; or
+         { checkpoint, head, { entry, ... }, { JSON or nil, ... }, { { value, count, ... }, ... },
            { document, score, ... }, { JSON or nil, ... } }
          the last two being the page, by (score, document) from the highest down, and its documents
 
@@ -18,8 +20,9 @@ Read-only. Cost grows with what is returned, and with the logarithm of the index
 --]]
 
 local request = cmsgpack.unpack(ARGV[1])
-local model, tail_limit, wanted, facets, page =
+local place, tail_limit, wanted, facets, page =
   request[1], request[2], request[3], request[4], request[5]
+local model, role, mark = place[1], place[2], place[3]
 
 local CHUNK = 3000 -- unpack() puts its values on Lua's stack, which holds 8,000
 
@@ -60,6 +63,9 @@ local function rank_after(index, score, member)
   return low
 end
 
+if role and redis.call('HGET', KEYS[1], role) ~= mark then
+  return { 'moved' }
+end
 local checkpoint = redis.call('HGET', KEYS[1], model) or '0-0'
 local head = redis.call('GET', KEYS[3]) or '0-0'
 local tail = {}

@@ -1,14 +1,16 @@
 --[[ Read a page of a feed, its checkpoint, and what the log has after it, in one step.
 
-KEYS  1 checkpoints   2 stream   3 head   4 feed   5 counts of items dropped      (one slot)
+KEYS  1 shelf   2 stream   3 head   4 feed   5 counts of items dropped      (one slot)
 ARGV  1 msgpack array:
-        1 model
+        1 place        { model, field of its role on the shelf, mark it must hold }; the last two
+                       false where no build is to be read: then nothing is stored
         2 tail_limit   entries after the checkpoint at most; 0: none
         3 feed         its name
         4 before       number of the item that the page ends before; 0: the page ends at the end
         5 limit        items at most
 
-Returns  { checkpoint, head, { entry, ... }, items ever, number of the oldest item kept,
+Returns  { 'moved' }  the shelf holds another mark in that role: look there again; or
+         { checkpoint, head, { entry, ... }, items ever, number of the oldest item kept,
            number of the first item of the page, { item, ... } }
          items are numbered from 1 as they joined, so a number stays when older ones are dropped
 
@@ -16,9 +18,13 @@ Read-only. Cost grows with what is returned and with the page's distance from th
 --]]
 
 local request = cmsgpack.unpack(ARGV[1])
-local model, tail_limit, feed, before, limit =
+local place, tail_limit, feed, before, limit =
   request[1], request[2], request[3], request[4], request[5]
+local model, role, mark = place[1], place[2], place[3]
 
+if role and redis.call('HGET', KEYS[1], role) ~= mark then
+  return { 'moved' }
+end
 local checkpoint = redis.call('HGET', KEYS[1], model) or '0-0'
 local head = redis.call('GET', KEYS[3]) or '0-0'
 local tail = {}

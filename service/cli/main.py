@@ -13,7 +13,7 @@ import typer
 
 from eventlog.errors import ConfigurationError, EventLogError, InvalidQuery
 from eventlog.settings import load_settings, mask_url
-from service.cli import demo, doctor, importing, looking, querying, running
+from service.cli import demo, doctor, importing, looking, projecting, querying, running
 from service.cli.options import examples
 from service.cli.output import FAILED, OK, WRONG_USAGE, OutputClosed, one_line, say
 from service.telemetry import configure_logs
@@ -65,7 +65,7 @@ def options(
     )
 
 
-for module in (demo, running, importing, looking, querying, doctor):
+for module in (demo, running, importing, looking, querying, projecting, doctor):
     module.register(app)
 
 

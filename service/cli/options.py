@@ -21,6 +21,18 @@ Limit = Annotated[int, typer.Option(min=1, max=10_000, help="How many to show at
 CursorOption = Annotated[
     str | None, typer.Option("--cursor", help="Go on where a page ended: its last line says how.")
 ]
+ByPartition = Annotated[bool, typer.Option("--partitions", help="A line for each partition.")]
+ProjectionName = Annotated[
+    str, typer.Argument(help="A projection: `eventlog projections` lists them.")
+]
+NamedProjections = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--projection",
+        metavar="MODULE:OBJECT",
+        help="A projection of your own, beside those of installed packages; may be repeated.",
+    ),
+]
 
 
 def examples(*lines: str, also: str = "") -> str:

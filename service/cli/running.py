@@ -4,38 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 import typer
 
-from eventlog.log import EventLog
 from eventlog.settings import Settings, mask_url
-from service.cli.options import examples, on_first_signal, run, settings_of
+from projections.projection import Projection
+from projections.registry import load_projections
+from service.cli.options import NamedProjections, examples, on_first_signal, run, settings_of
 from service.cli.output import say
 from service.telemetry import configure_logs
-from service.wiring import Workers
+from service.wiring import Workers, open_log
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @app.command(epilog=examples("eventlog up", "eventlog --url redis://localhost:6379 up"))
-    def up(context: typer.Context) -> None:
+    @app.command(
+        epilog=examples(
+            "eventlog up",
+            "eventlog --url redis://localhost:6379 up",
+            "eventlog up --projection shop.views:Tools",
+        )
+    )
+    def up(context: typer.Context, named: NamedProjections = None) -> None:
         """Keep read models and archive fresh until Ctrl-C.
 
         Runs the embedded server where no server is named. Run as many as you like: they share the
         partitions.
         """
         configure_logs(logging.INFO)
-        run(_up(settings_of(context)))
+        run(_up(settings_of(context), load_projections(named or ())))
 
 
-async def _up(settings: Settings) -> None:
+async def _up(settings: Settings, projections: Sequence[Projection]) -> None:
     stop = asyncio.Event()
     on_first_signal(lambda _: stop.set())
-    async with EventLog.open(settings=settings) as log:
+    async with open_log(settings, projections) as log:
         where = mask_url(settings.url) if settings.url else f"embedded in {settings.data_path}"
         say(f"log {settings.key_prefix!r} on {where}")
         say(f"archive in {settings.archive_path}")
         say("projector, archiver and sweeper are running; Ctrl-C stops them")
-        await Workers(log).run(stop)
+        await Workers(log, projections).run(stop)
         say("stopped, nothing in hand")

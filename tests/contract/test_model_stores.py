@@ -23,7 +23,9 @@ from projections.batch import (
     EntriesGone,
     FeedChanges,
     LeaseLost,
+    Step,
 )
+from projections.build import Build
 from projections.letters import GROUP
 from projections.memory_models import MemoryModels
 from projections.redis_models import RedisModels
@@ -35,7 +37,9 @@ from projections.store import (
     PageRequest,
 )
 
-MODEL = "things@1"
+BUILD = Build("things", 1, "1")
+OTHER = Build("other", 1, "1")
+MODEL = BUILD.model
 
 
 class Place(NamedTuple):
@@ -50,6 +54,7 @@ class Place(NamedTuple):
 async def place(request: pytest.FixtureRequest, log: EventLog) -> AsyncIterator[Place]:
     if request.param == "memory":
         store = MemoryModels()
+        await store.claim(0, [BUILD, OTHER])
         store.generations[GROUP, 0] = 1
 
         async def steal() -> None:
@@ -64,16 +69,19 @@ async def place(request: pytest.FixtureRequest, log: EventLog) -> AsyncIterator[
         await keeper.release_all()
         await LeaseKeeper(log, GROUP, "thief").refresh()
 
-    yield Place(RedisModels(log), keeper.held[0], take)
+    models = RedisModels(log)
+    await models.claim(0, [BUILD, OTHER])
+    yield Place(models, keeper.held[0], take)
 
 
 def commit(place: Place, expected: EntryId, last: EntryId, **changes: Any) -> Commit:
     defaults: dict[str, Any] = {
         "partition": 0,
         "lease": place.lease,
-        "expected": {MODEL: expected},
+        "steps": (Step(BUILD, "serving", expected),),
         "first": EntryId(last.ms, expected.n + 1),
         "last": last,
+        "in_stream": False,
         "moves_group": False,
         "documents": [],
         "feeds": [],
@@ -92,6 +100,10 @@ def documents(written: dict[str, str], **changes: Any) -> DocumentChanges:
     return DocumentChanges(**{**defaults, "written": written, **changes})
 
 
+async def checkpoint(place: Place, build: Build = BUILD) -> EntryId:
+    return (await place.store.shelf(0)).checkpoint(build)
+
+
 async def stored(place: Place, *keys: str) -> list[bytes | None]:
     return (await place.store.documents(0, [(MODEL, keys)]))[0]
 
@@ -100,7 +112,7 @@ async def stored(place: Place, *keys: str) -> list[bytes | None]:
 
 
 async def test_a_commit_moves_documents_and_checkpoint_together(place: Place) -> None:
-    assert await place.store.checkpoints(0, [MODEL]) == [START]
+    assert await checkpoint(place) == START
     first = commit(place, START, EntryId(5, 2), documents=[documents({"a": "1", "b": "2"})])
     assert await place.store.commit(first) == Committed()
     second = commit(
@@ -108,7 +120,8 @@ async def test_a_commit_moves_documents_and_checkpoint_together(place: Place) ->
     )
     assert await place.store.commit(second) == Committed()
     assert await stored(place, "a", "b") == [None, b"3"]
-    assert await place.store.checkpoints(0, [MODEL, "other@1"]) == [EntryId(6, 3), START]
+    assert await checkpoint(place) == EntryId(6, 3)
+    assert await checkpoint(place, OTHER) == START
 
 
 async def test_a_batch_sent_twice_is_applied_once(place: Place) -> None:
@@ -117,7 +130,7 @@ async def test_a_batch_sent_twice_is_applied_once(place: Place) -> None:
     )
     assert await place.store.commit(batch) == Committed()
     assert await place.store.commit(batch) == AlreadyApplied()
-    reply = await place.store.read_feed(0, FeedRequest(MODEL, "chat", 9))
+    reply = await place.store.read_feed(0, FeedRequest("things", 1, "chat", 9))
     assert reply.total == 1
 
 
@@ -131,9 +144,9 @@ async def test_a_batch_that_does_not_follow_the_checkpoint_is_refused(place: Pla
 async def test_models_that_stand_apart_are_not_moved_together(place: Place) -> None:
     await place.store.commit(commit(place, START, EntryId(5, 1)))
     alone = commit(place, START, EntryId(5, 1))
-    both = alone._replace(expected={MODEL: START, "other@1": START})
+    both = alone._replace(steps=(Step(BUILD, "serving", START), Step(OTHER, "serving", START)))
     assert await place.store.commit(both) == CheckpointGap(MODEL, EntryId(5, 1))
-    assert await place.store.checkpoints(0, ["other@1"]) == [START]
+    assert await checkpoint(place, OTHER) == START
 
 
 async def test_whoever_lost_the_lease_is_fenced(place: Place) -> None:
@@ -141,13 +154,14 @@ async def test_whoever_lost_the_lease_is_fenced(place: Place) -> None:
     late = commit(place, START, EntryId(5, 1), documents=[documents({"a": "1"})])
     assert await place.store.commit(late) == LeaseLost()
     assert await stored(place, "a") == [None]
-    assert await place.store.checkpoints(0, [MODEL]) == [START]
+    assert await checkpoint(place) == START
 
 
 async def test_a_malformed_batch_writes_nothing(log: EventLog) -> None:
     keeper = LeaseKeeper(log, GROUP, "me")
     await keeper.refresh()
     place = Place(RedisModels(log), keeper.held[0], keeper.release_all)
+    await place.store.claim(0, [BUILD])
     nameless = documents({"a": "1"}, indexed={"all": {"a": "high"}})
     with pytest.raises(EventLogError, match="BADBATCH"):
         await place.store.commit(commit(place, START, EntryId(5, 1), documents=[nameless]))
@@ -158,15 +172,17 @@ async def test_entries_trimmed_while_they_were_folded_stop_the_batch(log: EventL
     keeper = LeaseKeeper(log, GROUP, "me")
     await keeper.refresh()
     place = Place(RedisModels(log), keeper.held[0], keeper.release_all)
+    await place.store.claim(0, [BUILD])
     batch = commit(
         place,
         START,
         EntryId(5, 1),
+        in_stream=True,
         moves_group=True,
         feeds=[FeedChanges(MODEL, 9, {"chat": [entry(1, "hi")]})],
     )
     assert await place.store.commit(batch) == EntriesGone()
-    assert await place.store.checkpoints(0, [MODEL]) == [START]
+    assert await checkpoint(place) == START
 
 
 async def test_a_batch_larger_than_lua_s_stack_is_applied_whole(place: Place) -> None:
@@ -182,7 +198,7 @@ async def test_a_batch_larger_than_lua_s_stack_is_applied_whole(place: Place) ->
     )
     assert await place.store.commit(batch) == Committed()
     assert None not in await stored(place, *many)
-    reply = await place.store.read_feed(0, FeedRequest(MODEL, "chat", 8000))
+    reply = await place.store.read_feed(0, FeedRequest("things", 1, "chat", 8000))
     assert (reply.total, reply.oldest, len(reply.items)) == (9000, 501, 8000)
 
 
@@ -205,20 +221,22 @@ async def test_a_page_goes_on_below_its_place_also_among_equal_scores(place: Pla
     after, seen = None, []
     while True:
         page = PageRequest("all", 2, after, lowest_score=1.5)
-        reply = await place.store.read_documents(0, DocumentsRequest(MODEL, page=page))
+        reply = await place.store.read_documents(0, DocumentsRequest("things", 1, page=page))
         if not reply.page:
             break
         seen += [item.key for item in reply.page]
         after = After(reply.page[-1].score, reply.page[-1].key)
     assert seen == ["z", "🦜", "✓", "é", "ba", "b\0", "b", "a", "B", "low"]
     page = PageRequest("all", 99, After(7.0, ""), lowest_score=2)
-    assert (await place.store.read_documents(0, DocumentsRequest(MODEL, page=page))).page == []
+    assert (
+        await place.store.read_documents(0, DocumentsRequest("things", 1, page=page))
+    ).page == []
 
 
 async def test_facets_count_their_indexes_and_forget_what_is_empty(place: Place) -> None:
     red = documents({"a": "1", "b": "1"}, indexed={"colour:red": {"a": 1.0, "b": 1.0}})
     await place.store.commit(commit(place, START, EntryId(5, 1), documents=[red]))
-    request = DocumentsRequest(MODEL, facets=["colour"])
+    request = DocumentsRequest("things", 1, facets=["colour"])
     assert (await place.store.read_documents(0, request)).facets == [{"red": 2}]
     moved = documents(
         {"a": "2", "b": "2"},
@@ -237,12 +255,12 @@ async def test_a_feed_keeps_its_last_items_and_their_numbers(place: Place) -> No
         position = EntryId(5, n)
 
     async def page(before: int, limit: int) -> tuple[int, int, int, list[bytes]]:
-        reply = await place.store.read_feed(0, FeedRequest(MODEL, "chat", limit, before))
+        reply = await place.store.read_feed(0, FeedRequest("things", 1, "chat", limit, before))
         return reply.total, reply.oldest, reply.first, [i.partition(b" ")[0] for i in reply.items]
 
     assert await page(0, 2) == (7, 4, 6, [b"5-6", b"5-7"])
     assert await page(6, 9) == (7, 4, 4, [b"5-4", b"5-5"])
     assert (await page(4, 9))[3] == []
     assert (await page(99, 1))[3] == [b"5-7"]
-    nothing = await place.store.read_feed(0, FeedRequest(MODEL, "silent", 9))
+    nothing = await place.store.read_feed(0, FeedRequest("things", 1, "silent", 9))
     assert (nothing.total, nothing.items) == (0, [])

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from eventlog.entry import Entry
-from eventlog.errors import HistoryGap
+from eventlog.errors import HistoryGap, ProjectionStopped
 from eventlog.group import GroupReader
 from eventlog.ids import START, EntryId
 from eventlog.lease import LeaseKeeper
@@ -32,7 +32,7 @@ from projections.redis_models import RedisModels
 from projections.tasks import end
 from projections.views.dead_letters import DeadLetters
 from projections.views.history import History
-from projections.worker import TURN_BATCHES, project_partition
+from projections.worker import TURN_BATCHES, Work, project_partition
 from tests.projecting import chats_of, oracle, random_events, read_out
 from tests.support import eventually
 
@@ -107,15 +107,23 @@ async def test_a_backlog_leaves_the_other_partitions_their_turn(log: EventLog) -
     models, turns = Waiting(log), Turns()
     committed: list[tuple[int, int]] = []
 
+    class Committed:
+        def __init__(self, partition: int) -> None:
+            self._partition = partition
+
+        def on_commit(self, position: EntryId, _count: int) -> None:
+            committed.append((self._partition, position.n))
+
+        def on_stop(self, stopped: ProjectionStopped) -> None:
+            raise AssertionError(stopped)
+
     def work_on(partition: int) -> asyncio.Task[None]:
         return asyncio.create_task(
             project_partition(
-                log,
-                models,
+                Work(log, models, turns),
                 DEFAULT_PROJECTIONS,
                 keeper.held[partition],
-                turns,
-                lambda position, _: committed.append((partition, position.n)),
+                Committed(partition),
             )
         )
 

@@ -175,13 +175,30 @@ def commands() -> str:
     """Return the commands, each with its arguments and options."""
     assert app.registered_callback is not None
     parts = ["### Options before the command\n\n" + option_table(app.registered_callback.callback)]
-    for command in app.registered_commands:
-        assert command.callback is not None
-        name = command.name or command.callback.__name__
-        parts.append(f"### eventlog {name}\n\n{inspect.getdoc(command.callback)}\n")
-        if inspect.signature(command.callback).parameters.keys() - {"context"}:
-            parts.append(option_table(command.callback))
+    parts += [
+        command_part(command.name or command.callback.__name__, command.callback)
+        for command in app.registered_commands
+        if command.callback is not None
+    ]
+    for group in app.registered_groups:
+        assert group.name is not None
+        assert group.typer_instance is not None
+        assert group.typer_instance.registered_callback is not None
+        parts.append(command_part(group.name, group.typer_instance.registered_callback.callback))
+        parts += [
+            command_part(f"{group.name} {command.name}", command.callback)
+            for command in group.typer_instance.registered_commands
+        ]
     return "\n".join(parts)
+
+
+def command_part(name: str, callback: Callable[..., Any] | None) -> str:
+    """Return what a command does and takes."""
+    assert callback is not None
+    part = f"### eventlog {name}\n\n{inspect.getdoc(callback)}\n"
+    if inspect.signature(callback).parameters.keys() - {"context"}:
+        part += "\n" + option_table(callback)
+    return part
 
 
 def option_table(callback: Callable[..., Any] | None) -> str:
@@ -193,6 +210,8 @@ def option_table(callback: Callable[..., Any] | None) -> str:
         if name == "context":
             continue
         base, info = get_args(hints[name])[:2]
+        if getattr(info, "hidden", False):
+            continue
         shown = " ".join(f"`{each}`" for each in option_names(name, base, info))
         rows.append((shown, default_words(parameter), str(info.help)))
     return table(("option", "default", "meaning"), rows)
@@ -227,8 +246,13 @@ def default_words(parameter: inspect.Parameter) -> str:
 
 def keys() -> str:
     """Return every Redis key by an example."""
-    example = {"partition": 3, "group": "projector", "model": "sessions@1", "name": "status:active"}
-    feed = {**example, "model": "history@1", "name": "telegram:42"}
+    example = {
+        "partition": 3,
+        "group": "projector",
+        "model": "sessions@1.19a0c2f",
+        "name": "status:active",
+    }
+    feed = {**example, "model": "history@1.19a0c2f", "name": "telegram:42"}
     rows = []
     for name, method in inspect.getmembers(Keys, inspect.isfunction):
         if name.startswith("_"):

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from eventlog.errors import Fenced, HistoryGap, LogUnavailable
+from eventlog.errors import Fenced, HistoryGap, LogUnavailable, ProjectionStopped
 from eventlog.ids import START, EntryId
 from eventlog.lease import Lease, LeaseKeeper
 from eventlog.log import EventLog
@@ -24,7 +24,7 @@ from projections.letters import GROUP
 from projections.projector import Projector
 from projections.redis_models import RedisModels
 from projections.tasks import end
-from projections.worker import project_partition
+from projections.worker import Work, project_partition
 from tests.projecting import oracle, random_events, read_out
 from tests.support import eventually
 
@@ -90,12 +90,10 @@ class Chaos:
             models = FaultyModels(self._log, self._rnd, FAULTS)
             task = asyncio.create_task(
                 project_partition(
-                    self._log,
-                    models,
+                    Work(self._log, models, asyncio.Semaphore()),
                     DEFAULT_PROJECTIONS,
                     lease,
-                    asyncio.Semaphore(),
-                    self._on_commit,
+                    self,
                 )
             )
             models.worker = task
@@ -108,8 +106,11 @@ class Chaos:
     def _has_settled(self, models: FaultyModels, task: asyncio.Task[None], head: EntryId) -> bool:
         return task.done() or self._position >= head or bool(models.met["stalled"])
 
-    def _on_commit(self, position: EntryId, _count: int) -> None:
+    def on_commit(self, position: EntryId, _count: int) -> None:
         self._position = max(self._position, position)
+
+    def on_stop(self, stopped: ProjectionStopped) -> None:
+        raise AssertionError(stopped)
 
     async def bury(self) -> None:
         """End everything that still runs, in order, with whatever it had in hand."""
@@ -204,8 +205,8 @@ async def test_models_ahead_of_a_restored_log_stop_with_the_reason(log: EventLog
     await log.append([*events])
     await Projector(log).run_until_caught_up()
     for partition in range(4):
-        checkpoints = log.keys.checkpoints(partition)
-        await log.client.hset(checkpoints, mapping={"history@1": "9999999999999-999999"})
+        history = (await RedisModels(log).shelf(partition)).builds["history", "serving"]
+        await log.client.hset(log.keys.shelf(partition), history.model, "9999999999999-999999")
     await log.append([msgspec.structs.replace(event, id=f"more-{event.id}") for event in events])
     projector = Projector(log)
     with pytest.raises(HistoryGap, match="ends at"):

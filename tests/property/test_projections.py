@@ -15,15 +15,17 @@ from eventlog.ids import START, EntryId
 from eventlog.lease import Lease
 from eventlog.log import EventLog
 from eventlog.settings import Settings
-from projections.batch import AlreadyApplied, Commit, Committed
+from projections.batch import AlreadyApplied, Commit, Committed, Step
+from projections.build import Build
 from projections.builtin import DEFAULT_PROJECTIONS
 from projections.fold import DocumentSlot, FeedSlot, Folder
 from projections.memory_models import MemoryModels
 from projections.store import DocumentsReply, DocumentsRequest
+from projections.target import Target
 from tests.projecting import oracle, random_events, read_out
 
 CODEC = Codec()
-MODELS = [projection.model for projection in DEFAULT_PROJECTIONS]
+TARGETS = [Target(each, Build(each.name, each.version, "1")) for each in DEFAULT_PROJECTIONS]
 LEASE = Lease("projector", 0, "me", 1)
 
 seeds = st.integers(0, 2**32)
@@ -65,7 +67,7 @@ async def commit_batch(
             continue
         assert isinstance(slot, DocumentSlot)
         keys = slot.cold_keys()
-        [stored] = await store.documents(0, [(slot.projection.model, keys)])
+        [stored] = await store.documents(0, [(slot.model, keys)])
         slot.warm(keys, stored)
         if careful:
             changes, poisons = slot.fold_with_care()
@@ -76,9 +78,10 @@ async def commit_batch(
     commit = Commit(
         partition=0,
         lease=LEASE,
-        expected=dict.fromkeys(MODELS, position),
+        steps=tuple(Step(target.build, target.role, position) for target in TARGETS),
         first=raws[0].id,
         last=raws[-1].id,
+        in_stream=False,
         moves_group=False,
         documents=documents,
         feeds=feeds,
@@ -96,10 +99,11 @@ async def fold_in(
     position: EntryId = START,
 ) -> None:
     settings = Settings(chat_history_limit=5)
-    folder = Folder(DEFAULT_PROJECTIONS, 0, CODEC.decode, settings)
+    await store.claim(0, [target.build for target in TARGETS])
+    folder = Folder(TARGETS, 0, CODEC.decode, settings)
     for raws in parts:
         if forget.random() < 0.3:  # a new owner starts with nothing cached
-            folder = Folder(DEFAULT_PROJECTIONS, 0, CODEC.decode, settings)
+            folder = Folder(TARGETS, 0, CODEC.decode, settings)
         commit = await commit_batch(store, folder, raws, position, careful=careful)
         position = raws[-1].id
         if forget.random() < 0.2:  # the reply was lost and the batch is sent again
@@ -170,14 +174,15 @@ def test_every_index_holds_what_its_documents_say_and_nothing_else(
     async def check() -> None:
         store = MemoryModels()
         await fold_in(store, batches(raw_entries(random_events(rnd, 60)), places), rnd)
-        for projection in DEFAULT_PROJECTIONS:
-            slot = Folder([projection], 0, CODEC.decode, Settings()).slots[0]
+        for target in TARGETS:
+            slot = Folder([target], 0, CODEC.decode, Settings()).slots[0]
             if isinstance(slot, FeedSlot):
                 continue
+            projection = slot.projection
             said: dict[str, dict[str, float]] = {}
-            for key, raw in store.stored_documents(0, projection.model).items():
+            for key, raw in store.stored_documents(0, slot.model).items():
                 for name, score in projection.index(key, slot.decode(raw)):
                     said.setdefault(name, {})[key] = score
-            assert store.stored_indexes(0, projection.model) == said
+            assert store.stored_indexes(0, slot.model) == said
 
     asyncio.run(check())

@@ -56,7 +56,7 @@ def spelled(keys: Keys, partition: int) -> list[str]:
         keys.versions(partition),
         keys.barrier(partition),
         keys.lease(partition, "g"),
-        keys.checkpoints(partition),
+        keys.shelf(partition),
         keys.documents(partition, "m@1"),
         keys.index(partition, "m@1", "i"),
         keys.feed(partition, "m@1", "f"),

@@ -1,0 +1,142 @@
+"""The archive as `eventlog.past.Past`: history in stretches, and a conversation's pages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Generator, Iterator
+from contextlib import suppress
+from operator import attrgetter
+
+from analytics.catalogue import Catalogue, require
+from analytics.rows import rebuild
+from analytics.segment import Coverage, Range, Segment, cover
+from analytics.segment_reader import SegmentGone, Wanted
+from analytics.storage import Storage
+from eventlog.entry import RawEntry
+from eventlog.ids import EntryId
+from eventlog.past import Stretch
+
+_NOTHING = cover(())
+_LAST = 2**63 - 1
+
+
+class ArchivedPast:
+    """What the segments of one storage hold. Files are read in threads."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._catalogue = Catalogue(storage)
+        self._seen: dict[int, Coverage] = {}
+
+    async def position(self, partition: int) -> EntryId:
+        """Return the archive position, START where nothing was archived."""
+        return (await asyncio.to_thread(self._catalogue.coverage, partition)).position
+
+    async def read(
+        self,
+        partition: int,
+        after: EntryId,
+        until: EntryId | None = None,
+        types: Collection[str] | None = None,
+    ) -> AsyncGenerator[Stretch]:
+        """Yield what was archived after `after`, up to and with `until` or the position, in order.
+
+        With `types` only entries of these types, and those that cannot be decoded. What there is
+        is settled once, at the start; while a stretch is worked on, the next is made. Raises
+        HistoryGap, naming the range, where a file is missing or damaged.
+        """
+        stretches = self._stretches(partition, after, until, types)
+        coming = _next(stretches)
+        try:
+            while True:
+                await asyncio.wait({coming})  # which leaves a thread's work alone when cancelled
+                stretch = coming.result()
+                if stretch is None:
+                    return
+                coming = _next(stretches)
+                yield stretch
+        finally:
+            await asyncio.wait({coming})
+            if not coming.cancelled():
+                coming.exception()  # nobody else will ask
+            stretches.close()
+
+    async def of_conversation(
+        self,
+        partition: int,
+        conversation: str,
+        types: Collection[str],
+        *,
+        limit: int,
+        after: int = 0,
+        before: int | None = None,
+        newest_first: bool = False,
+    ) -> list[RawEntry]:
+        """Return up to `limit` of a conversation's entries between two sequences, both exclusive.
+
+        The oldest of them in order, or with `newest_first` the newest, newest first. Raises
+        HistoryGap where a file that has to be looked at is missing or damaged.
+        """
+        within = Range(after + 1, _LAST if before is None else before - 1)
+        wanted = Wanted(conversation, frozenset(types), within, newest_first)
+        return await asyncio.to_thread(self._find, partition, wanted, limit)
+
+    def _stretches(
+        self,
+        partition: int,
+        after: EntryId,
+        until: EntryId | None,
+        types: Collection[str] | None,
+    ) -> Generator[Stretch]:
+        coverage = self._catalogue.coverage(partition)
+        until = until or coverage.position
+        gone: Segment | None = None
+        while after.n < until.n:
+            require(coverage, partition, until.n)
+            segment = next(s for s in coverage.chosen if s.last > after.n)
+            try:
+                reader = self._catalogue.open(segment)
+            except SegmentGone:
+                if segment == gone:
+                    raise
+                # Another file may hold the same by now.
+                gone, coverage = segment, self._catalogue.coverage(partition)
+                continue
+            end = min(segment.end, until, key=attrgetter("n"))
+            with reader:
+                for table in reader.pieces(after.n, end.n, types):
+                    entries = rebuild(table)
+                    after = entries[-1].id
+                    yield Stretch(entries, after)
+            if after.n < end.n:
+                yield Stretch([], end)
+            after = end
+
+    def _find(self, partition: int, wanted: Wanted, limit: int) -> list[RawEntry]:
+        seen = self._seen.get(partition, _NOTHING)
+        # Files are only ever added: what lies before a known position needs no new listing.
+        is_known = wanted.within.last <= seen.position.n
+        if is_known or not wanted.newest_first:
+            with suppress(SegmentGone):
+                found = self._find_in(seen, wanted, limit)
+                if is_known or len(found) == limit:
+                    return found
+        self._seen = self._catalogue.scan()
+        seen = self._seen.get(partition, _NOTHING)
+        found = self._find_in(seen, wanted, limit)
+        if seen.stranded and (wanted.newest_first or len(found) < limit):
+            require(seen, partition, min(wanted.within.last, seen.stranded[-1].last))
+        return found
+
+    def _find_in(self, coverage: Coverage, wanted: Wanted, limit: int) -> list[RawEntry]:
+        found: list[RawEntry] = []
+        for segment in reversed(coverage.chosen) if wanted.newest_first else coverage.chosen:
+            if segment.last >= wanted.within.first and segment.first <= wanted.within.last:
+                with self._catalogue.open(segment, for_search=True) as reader:
+                    found += rebuild(reader.find(wanted, limit - len(found)))
+                if len(found) == limit:
+                    break
+        return found
+
+
+def _next(stretches: Iterator[Stretch]) -> asyncio.Task[Stretch | None]:
+    return asyncio.create_task(asyncio.to_thread(next, stretches, None))

@@ -1,0 +1,210 @@
+"""Building a read model beside the one that serves, and swapping it in.
+
+Builders of one model share the partitions by lease, as projectors do, but in a group of their own:
+whoever serves goes on undisturbed, and a builder that dies is replaced where its build stands. A
+build is folded from the archive as far as that goes, then from the log, and follows it until all
+partitions have come near the end; then all are swapped in one step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing, suppress
+from typing import NamedTuple
+
+from eventlog.errors import Fenced, LogUnavailable
+from eventlog.ids import EntryId
+from eventlog.lease import Lease, LeaseKeeper
+from eventlog.log import EventLog
+from eventlog.logs import get_logger
+from eventlog.past import Past
+from projections.build import Build, Shelf
+from projections.default_store import default_store
+from projections.following import NOTHING, fold_on, next_batch
+from projections.pipeline import BuildSuperseded, Pipeline
+from projections.projection import Projection
+from projections.source import archived, types_of
+from projections.store import ModelStore
+from projections.target import Target
+from projections.tasks import end
+
+BATCH_ENTRIES = 4000
+"""Entries per commit: nobody waits for a build's, and the more there are, the fewer documents are
+written more than once."""
+
+BATCHES_AT_ONCE = 1000
+"""Batches folded without looking up: nobody waits for a turn."""
+
+SWAP_LAG_ENTRIES = 500
+"""How near the end of the log every partition's build has to be to be swapped in."""
+
+POLL_S = 0.1
+"""How often a builder looks whether all have come to the end."""
+
+_log = get_logger("builder")
+
+
+class Progress(NamedTuple):
+    """How far a build is, over all partitions."""
+
+    done_count: int
+    """Entries folded, or passed over because the projection is not shown them."""
+    total_count: int
+    """Entries in the log."""
+
+
+class Builder:
+    """Makes builds of one projection's version, as one of any number of builders of it."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        projection: Projection,
+        *,
+        past: Past | None = None,
+        store: ModelStore | None = None,
+        owner: str | None = None,
+    ) -> None:
+        self._log = log
+        self._projection = projection
+        self._past = past
+        self._store: ModelStore = store or default_store(log)
+        self._keeper = LeaseKeeper(log, builders_of(projection), owner)
+        self._tasks: dict[int, tuple[Lease, asyncio.Task[None]]] = {}
+        self._moved = asyncio.Event()
+
+    async def run(self, on_progress: Callable[[Progress], None] = lambda _: None) -> bool:
+        """Return when no partition has a build of this version in the making any more.
+
+        True where this builder swapped it in, False where there was none or another one did. Raises
+        HistoryGap where entries are neither in the archive nor in the log, and ProjectionStopped; the
+        build stays as it is, and whoever runs next resumes it. An unreachable server is waited for.
+        """
+        has_swapped = False
+        beat = asyncio.create_task(self._beat())
+        try:
+            while True:
+                try:
+                    shelves, heads = await self._shelves(), await self._log.heads()
+                    building = self._in_making(shelves)
+                    if not building:
+                        return has_swapped
+                    on_progress(_progress(building, shelves, heads))
+                    if _is_near(building, shelves, heads):
+                        await self._store.swap(building)
+                        has_swapped = True
+                        continue
+                    self._share_out(building)
+                except LogUnavailable as error:
+                    _log.warning("build_interrupted", error=str(error))
+                await self._wait(beat)
+        finally:
+            await end(beat, *(task for _, task in self._tasks.values()))
+            self._tasks.clear()
+            with suppress(LogUnavailable):  # leases that cannot be given back lapse by themselves
+                await self._keeper.release_all()
+
+    async def _shelves(self) -> list[Shelf]:
+        partitions = range(self._log.partition_count)
+        return list(await asyncio.gather(*(self._store.shelf(p) for p in partitions)))
+
+    def _in_making(self, shelves: list[Shelf]) -> dict[int, Build]:
+        found = {p: shelf.get(self._projection.name, "building") for p, shelf in enumerate(shelves)}
+        version = self._projection.version
+        return {p: build for p, build in found.items() if build and build.version == version}
+
+    async def _beat(self) -> None:
+        """Keep this builder's share of the partitions."""
+        while True:
+            try:
+                await self._keeper.refresh()
+                self._moved.set()
+            except LogUnavailable as error:
+                _log.warning("lease_refresh_failed", error=str(error))
+            await self._log.clock.sleep(self._log.settings.lease_ttl_ms / 3000)
+
+    def _share_out(self, building: dict[int, Build]) -> None:
+        """Start and stop work so that it is what is held and in the making."""
+        held = self._keeper.held
+        for partition, (lease, task) in list(self._tasks.items()):
+            if held.get(partition) != lease or partition not in building or task.done():
+                task.cancel()
+                del self._tasks[partition]
+                if task.done() and not task.cancelled():
+                    _raise_unless_passing(task)
+        for partition, lease in held.items():
+            if partition in building and partition not in self._tasks:
+                target = Target(self._projection, building[partition], "building")
+                self._tasks[partition] = lease, asyncio.create_task(self._build(target, lease))
+
+    async def _wait(self, beat: asyncio.Task[None]) -> None:
+        """Return when there is something to look at."""
+        self._moved.clear()
+        pause = asyncio.create_task(self._log.clock.sleep(POLL_S))
+        moved = asyncio.create_task(self._moved.wait())
+        working = [task for _, task in self._tasks.values()]
+        try:
+            await asyncio.wait({pause, moved, beat, *working}, return_when=asyncio.FIRST_COMPLETED)
+            if beat.done():
+                beat.result()
+        finally:
+            await end(pause, moved)
+
+    async def _build(self, target: Target, lease: Lease) -> None:
+        """Fold one partition into its build and follow the log, until cancelled or superseded."""
+        log, partition = self._log, lease.partition
+        checkpoint = (await self._store.shelf(partition)).checkpoint(target.build)
+        pipeline = Pipeline(
+            log,
+            self._store,
+            [target],
+            lease,
+            checkpoint,
+            moves_group=False,
+            batch_entries=BATCH_ENTRIES,
+        )
+        try:
+            types = types_of(log, target.projection)
+            old = archived(log, self._past, partition, checkpoint, None, types)
+            async with aclosing(old) as stretches:
+                async for stretch in stretches:
+                    await pipeline.put(stretch, in_stream=False)
+            batch = NOTHING
+            while True:
+                while not batch.stretch.entries:
+                    await pipeline.flush()
+                    self._moved.set()
+                    batch = await next_batch(log, pipeline, partition)
+                batch = await fold_on(log, pipeline, partition, batch, BATCHES_AT_ONCE)
+        finally:
+            await pipeline.abandon()
+
+
+def builders_of(projection: Projection) -> str:
+    """Return the group of a model's builders."""
+    return f"build:{projection.model}"
+
+
+def _raise_unless_passing(task: asyncio.Task[None]) -> None:
+    """Raise what ended a task, unless trying again is all it takes."""
+    error = task.exception()
+    if isinstance(error, Fenced | BuildSuperseded | LogUnavailable):
+        _log.info("build_interrupted", error=str(error))
+    elif error is not None:
+        raise error
+
+
+def _is_near(building: dict[int, Build], shelves: list[Shelf], heads: list[EntryId]) -> bool:
+    return all(
+        heads[p].n - shelves[p].checkpoint(build).n <= SWAP_LAG_ENTRIES
+        for p, build in building.items()
+    )
+
+
+def _progress(building: dict[int, Build], shelves: list[Shelf], heads: list[EntryId]) -> Progress:
+    reached = (
+        shelves[p].checkpoint(building[p]).n if p in building else head.n
+        for p, head in enumerate(heads)
+    )
+    return Progress(sum(reached), sum(head.n for head in heads))

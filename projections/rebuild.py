@@ -1,0 +1,165 @@
+"""Rebuild, roll back, cancel, drop: what an operator does with the builds of a read model.
+
+Each is a call that can be made again: what was half done is found on the shelves and gone on with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from eventlog.errors import BuildMissing, ConfigurationError, HistoryGap
+from eventlog.ids import START
+from eventlog.log import EventLog
+from eventlog.past import Past
+from projections.build import Build, Role, Shelf
+from projections.builder import Builder, Progress
+from projections.default_store import default_store
+from projections.projection import Projection
+from projections.store import ModelStore
+
+
+class Rebuilt(NamedTuple):
+    """What became of a rebuild or a roll-back."""
+
+    model: str
+    """The model that serves now, `name@version`."""
+    position_count: int
+    """Entries in the log when it was swapped in, or thereabouts."""
+    swept_key_count: int
+    """Keys deleted of builds that are of no use any more."""
+
+
+async def rebuild(
+    log: EventLog,
+    projection: Projection,
+    *,
+    past: Past | None = None,
+    store: ModelStore | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Rebuilt:
+    """Return when a new build of the projection serves, made from the archive and then the log.
+
+    Who reads and projects goes on meanwhile; what served before can be rolled back to. Where a build
+    of this version is in the making, by whomever, it is joined. Raises HistoryGap before anything
+    is begun where entries are neither in the archive nor in the log, ConfigurationError where
+    another version is being built, ProjectionStopped.
+    """
+    store = store or default_store(log)
+    await check_history(log, past)
+    build = Build.begin(projection.name, projection.version, log.clock.now_us())
+    await _begin(store, dict.fromkeys(range(log.partition_count), build))
+    return await _build(log, projection, past, store, on_progress)
+
+
+async def rollback(
+    log: EventLog,
+    projection: Projection,
+    *,
+    past: Past | None = None,
+    store: ModelStore | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Rebuilt:
+    """Return when the build that served before the last swap serves again.
+
+    It catches up first, if it is of the projection's version. One of another version is swapped in
+    as it stands: programs of that version go on with it. Calling it again undoes it. Raises
+    BuildMissing where there is none to roll back to; else as `rebuild`.
+    """
+    store = store or default_store(log)
+    shelves = await _shelves(log, store)
+    previous = _in_role(shelves, projection.name, "previous")
+    if not previous:
+        raise BuildMissing(
+            f"{projection.name} has no build to roll back to.",
+            remedy="There is one between a rebuild and `projections drop`.",
+        )
+    await _begin(store, previous)
+    if all(build.version == projection.version for build in previous.values()):
+        return await _build(log, projection, past, store, on_progress)
+    await store.swap(previous)
+    [model, *_] = {f"{build.name}@{build.version}" for build in previous.values()}
+    return Rebuilt(model, sum(head.n for head in await log.heads()), 0)
+
+
+async def cancel(log: EventLog, name: str, *, store: ModelStore | None = None) -> int:
+    """Give up what is being built of a projection; return how many keys that freed.
+
+    Raises BuildMissing where nothing is.
+    """
+    return await _put_away(log, name, "building", store or default_store(log))
+
+
+async def drop(log: EventLog, name: str, *, store: ModelStore | None = None) -> int:
+    """Delete what a projection could be rolled back to; return how many keys that freed.
+
+    Raises BuildMissing where there is nothing.
+    """
+    return await _put_away(log, name, "previous", store or default_store(log))
+
+
+async def check_history(log: EventLog, past: Past | None) -> None:
+    """Ensure that every entry there ever was is in the archive or in the log. Raises HistoryGap."""
+    heads = await log.heads()
+
+    async def check(partition: int) -> str | None:
+        archived = START if past is None else await past.position(partition)
+        if archived.n > heads[partition].n:
+            return f"partition {partition}: the archive goes to {archived.n}, the log to {heads[partition].n}"
+        oldest = await log.read_raw(partition, START, 1)
+        first = oldest[0].id.n if oldest else heads[partition].n + 1
+        if first > archived.n + 1:
+            return f"partition {partition}: entries {archived.n + 1} to {first - 1}"
+        return None
+
+    found = await asyncio.gather(*(check(p) for p in range(log.partition_count)))
+    missing = [gap for gap in found if gap]
+    if missing:
+        raise HistoryGap(
+            f"history has gaps. {'; '.join(missing)}.",
+            remedy="Name the archive that holds them, or restore its missing segments.",
+        )
+
+
+async def _build(
+    log: EventLog,
+    projection: Projection,
+    past: Past | None,
+    store: ModelStore,
+    on_progress: Callable[[Progress], None],
+) -> Rebuilt:
+    await Builder(log, projection, past=past, store=store).run(on_progress)
+    swept = await store.sweep(projection.name)
+    return Rebuilt(projection.model, sum(head.n for head in await log.heads()), swept)
+
+
+async def _begin(store: ModelStore, builds: dict[int, Build]) -> None:
+    for partition, build in builds.items():
+        begun = await store.begin(partition, build)
+        if begun.version != build.version:
+            raise ConfigurationError(
+                f"{begun.name}@{begun.version} is being built, and {build.name}@{build.version} "
+                "cannot be meanwhile.",
+                remedy=f"Let it end, or `eventlog projections cancel {build.name}`.",
+            )
+
+
+async def _put_away(log: EventLog, name: str, role: Role, store: ModelStore) -> int:
+    builds = _in_role(await _shelves(log, store), name, role)
+    if not builds:
+        raise BuildMissing(
+            f"{name} has no {'build in the making' if role == 'building' else 'previous build'}."
+        )
+    for partition, build in builds.items():
+        await store.put_away(partition, build, role)
+    return await store.sweep(name)
+
+
+async def _shelves(log: EventLog, store: ModelStore) -> Sequence[Shelf]:
+    return await asyncio.gather(*(store.shelf(p) for p in range(log.partition_count)))
+
+
+def _in_role(shelves: Sequence[Shelf], name: str, role: Role) -> dict[int, Build]:
+    found = {partition: shelf.get(name, role) for partition, shelf in enumerate(shelves)}
+    return {partition: build for partition, build in found.items() if build is not None}

@@ -1,0 +1,16 @@
+"""A projection and the build it is folded into."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from projections.build import Build, Role
+from projections.projection import Projection
+
+
+class Target(NamedTuple):
+    """What a pipeline folds, and where it goes."""
+
+    projection: Projection
+    build: Build
+    role: Role = "serving"

@@ -1,0 +1,159 @@
+"""`eventlog projections rebuild`, `rollback`, `cancel`, `drop`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import typer
+
+from eventlog.settings import Settings
+from projections.projection import Projection
+from projections.rebuild import Rebuilt, cancel, drop, rebuild, rollback
+from projections.registry import find_projection, load_projections
+from service.cli.building_bar import BuildBar
+from service.cli.options import AsJson, NamedProjections, ProjectionName, examples, run, settings_of
+from service.cli.output import print_json, say
+from service.wiring import new_past, open_log
+
+MAX_PROCESSES = 4
+"""Where none is asked for; beyond a process per core nothing is gained."""
+
+
+def register(group: typer.Typer) -> None:
+    """Add the commands."""
+    group.command("rebuild", epilog=examples("eventlog projections rebuild sessions"))(rebuild_one)
+    group.command("rollback", epilog=examples("eventlog projections rollback sessions"))(roll_back)
+    group.command("cancel", epilog=examples("eventlog projections cancel sessions"))(cancel_build)
+    group.command("drop", epilog=examples("eventlog projections drop sessions"))(drop_previous)
+
+
+def rebuild_one(
+    context: typer.Context,
+    name: ProjectionName,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="How many processes build; else one per core, at most 4."),
+    ] = None,
+    named: NamedProjections = None,
+    is_helper: Annotated[bool, typer.Option("--as-helper", hidden=True)] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Build a read model anew beside the one that serves, and swap it in.
+
+    It is folded from the archive, then from the log. Readers and projectors go on meanwhile, and
+    what served before is kept for `rollback`. Interrupted, it goes on where it was.
+    """
+    projections = load_projections(named or ())
+    chosen = find_projection(projections, name)
+    settings = settings_of(context)
+    if is_helper:
+        run(rebuilding(settings, projections, chosen, BuildBar(chosen.model, quiet=True)))
+        return
+    bar = BuildBar(chosen.model, quiet=as_json)
+    rebuilt = run(rebuild_in_processes(settings, projections, chosen, bar, processes))
+    _told(rebuilt, as_json=as_json)
+
+
+def roll_back(
+    context: typer.Context,
+    name: ProjectionName,
+    named: NamedProjections = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let the build that served before the last swap serve again; once more undoes it."""
+    projections = load_projections(named or ())
+    chosen = find_projection(projections, name)
+    rebuilt = run(_roll_back(settings_of(context), projections, chosen, quiet=as_json))
+    _told(rebuilt, as_json=as_json)
+
+
+async def _roll_back(
+    settings: Settings, projections: Sequence[Projection], chosen: Projection, *, quiet: bool
+) -> Rebuilt:
+    async with open_log(settings, projections) as log:
+        with BuildBar(chosen.model, quiet=quiet) as bar:
+            return await rollback(log, chosen, past=new_past(log), on_progress=bar.show)
+
+
+def _told(rebuilt: Rebuilt, *, as_json: bool) -> None:
+    if as_json:
+        print_json(rebuilt._asdict())
+        return
+    say(f"{rebuilt.model} serves, {rebuilt.position_count:,} entries folded", "green")
+    say("what served before is kept: `eventlog projections rollback` or `drop`", "dim")
+
+
+def cancel_build(
+    context: typer.Context, name: ProjectionName, named: NamedProjections = None
+) -> None:
+    """Give up a build in the making; what serves is untouched."""
+    _put_away(context, name, named, cancel, "the build in the making is gone")
+
+
+def drop_previous(
+    context: typer.Context, name: ProjectionName, named: NamedProjections = None
+) -> None:
+    """Delete the build that could be rolled back to."""
+    _put_away(context, name, named, drop, "the previous build is gone")
+
+
+def _put_away(
+    context: typer.Context, name: str, named: list[str] | None, action: Any, done: str
+) -> None:
+    projections = load_projections(named or ())
+    chosen = find_projection(projections, name)
+
+    async def act(settings: Settings) -> int:
+        async with open_log(settings, projections) as log:
+            count: int = await action(log, chosen.name)
+            return count
+
+    freed = run(act(settings_of(context)))
+    say(f"{chosen.name}: {done}, {freed:,} keys freed", "green")
+
+
+# --- several processes
+
+
+async def rebuilding(
+    settings: Settings, projections: Sequence[Projection], chosen: Projection, bar: BuildBar
+) -> Rebuilt:
+    """Return the outcome of a rebuild that this process takes part in."""
+    async with open_log(settings, projections) as log:
+        with bar:
+            return await rebuild(log, chosen, past=new_past(log), on_progress=bar.show)
+
+
+async def rebuild_in_processes(
+    settings: Settings,
+    projections: Sequence[Projection],
+    chosen: Projection,
+    bar: BuildBar,
+    process_count: int | None,
+) -> Rebuilt:
+    """Return the outcome of a rebuild by this process and helpers beside it."""
+    count = process_count or min(MAX_PROCESSES, os.cpu_count() or 1)
+    async with _helpers(count - 1):
+        return await rebuilding(settings, projections, chosen, bar)
+
+
+@asynccontextmanager
+async def _helpers(count: int) -> AsyncIterator[None]:
+    """Run this very command in more processes, which share the partitions with it."""
+    command = [sys.executable, "-m", "service", *sys.argv[1:], "--as-helper"]
+    helpers = [
+        await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
+        for _ in range(count)
+    ]
+    try:
+        yield
+    finally:
+        for helper in helpers:
+            if helper.returncode is None:
+                helper.terminate()
+        await asyncio.gather(*(helper.wait() for helper in helpers))
