@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
 
 from analytics.rows import rebuild
-from analytics.segment import Coverage, Segment, cover
+from analytics.segment import Coverage, Range, Segment, cover
 from analytics.segment_reader import SegmentReader
 from analytics.storage import Storage
 from eventlog.entry import RawEntry
@@ -47,11 +48,17 @@ class Catalogue:
         coverage = self.coverage(partition)
         last = coverage.position.n if until_n is None else until_n
         require(coverage, partition, last)
-        for segment in coverage.chosen:
-            if segment.last > after_n and segment.first <= last:
-                with self.open(segment) as reader:
-                    for table in reader.pieces(after_n, last):
-                        yield from rebuild(table)
+        for segment in holding(coverage, Range(after_n + 1, last)):
+            with self.open(segment) as reader:
+                for table in reader.pieces(after_n, last):
+                    yield from rebuild(table)
+
+
+def holding(coverage: Coverage, within: Range) -> tuple[Segment, ...]:
+    """Return the segments to read for a range of sequences, in order."""
+    start = bisect_left(coverage.chosen, within.first, key=lambda segment: segment.last)
+    stop = bisect_right(coverage.chosen, within.last, key=lambda segment: segment.first)
+    return coverage.chosen[start:stop]
 
 
 def require(coverage: Coverage, partition: int, until_n: int) -> None:

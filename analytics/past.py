@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Collection, Generator, Iterator
 from contextlib import suppress
 from operator import attrgetter
 
-from analytics.catalogue import Catalogue, require
+from analytics.catalogue import Catalogue, holding, require
 from analytics.rows import rebuild
 from analytics.segment import Coverage, Range, Segment, cover
 from analytics.segment_reader import SegmentGone, Wanted
@@ -56,9 +56,9 @@ class ArchivedPast:
                 yield stretch
         finally:
             await asyncio.wait({coming})
-            if not coming.cancelled():
+            if not coming.cancelled():  # otherwise the thread may still be in it
                 coming.exception()  # nobody else will ask
-            stretches.close()
+                stretches.close()
 
     async def of_conversation(
         self,
@@ -92,7 +92,7 @@ class ArchivedPast:
         gone: Segment | None = None
         while after.n < until.n:
             require(coverage, partition, until.n)
-            segment = next(s for s in coverage.chosen if s.last > after.n)
+            segment = holding(coverage, Range(after.n + 1, until.n))[0]
             try:
                 reader = self._catalogue.open(segment)
             except SegmentGone:
@@ -112,6 +112,7 @@ class ArchivedPast:
             after = end
 
     def _find(self, partition: int, wanted: Wanted, limit: int) -> list[RawEntry]:
+        found: list[RawEntry] = []
         seen = self._seen.get(partition, _NOTHING)
         # Files are only ever added: what lies before a known position needs no new listing.
         is_known = wanted.within.last <= seen.position.n
@@ -120,21 +121,23 @@ class ArchivedPast:
                 found = self._find_in(seen, wanted, limit)
                 if is_known or len(found) == limit:
                     return found
+                first = max(wanted.within.first, seen.position.n + 1)
+                wanted = wanted._replace(within=Range(first, wanted.within.last))
         self._seen = self._catalogue.scan()
         seen = self._seen.get(partition, _NOTHING)
-        found = self._find_in(seen, wanted, limit)
+        found += self._find_in(seen, wanted, limit - len(found))
         if seen.stranded and (wanted.newest_first or len(found) < limit):
             require(seen, partition, min(wanted.within.last, seen.stranded[-1].last))
         return found
 
     def _find_in(self, coverage: Coverage, wanted: Wanted, limit: int) -> list[RawEntry]:
         found: list[RawEntry] = []
-        for segment in reversed(coverage.chosen) if wanted.newest_first else coverage.chosen:
-            if segment.last >= wanted.within.first and segment.first <= wanted.within.last:
-                with self._catalogue.open(segment, for_search=True) as reader:
-                    found += rebuild(reader.find(wanted, limit - len(found)))
-                if len(found) == limit:
-                    break
+        segments = holding(coverage, wanted.within)
+        for segment in reversed(segments) if wanted.newest_first else segments:
+            with self._catalogue.open(segment, for_search=True) as reader:
+                found += rebuild(reader.find(wanted, limit - len(found)))
+            if len(found) == limit:
+                break
         return found
 
 

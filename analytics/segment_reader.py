@@ -121,14 +121,11 @@ class SegmentReader:
         rows: dict[int, list[int]] = {}
         for hit in hits:
             rows.setdefault(hit.group, []).append(hit.row)
-        found = _together(
-            [
-                _decoded(
-                    self._read(group, self._filled(group, wanted.types)).take(pa.array(places))
-                )
-                for group, places in rows.items()
-            ]
-        )
+        tables = [
+            self._read(group, self._filled(group, wanted.types)).take(pa.array(places))
+            for group, places in rows.items()
+        ]
+        found = _together([_decoded(table) for table in tables])
         # Of a compacted file the groups were read one after the other.
         order = "descending" if wanted.newest_first else "ascending"
         return found.sort_by([("sequence", order)]) if self._segment.is_compacted else found
@@ -176,8 +173,7 @@ class SegmentReader:
         place = conversations.dictionary.index(pa.scalar(wanted.conversation, pa.string()))
         if place.as_py() < 0:
             return []
-        is_its = pc.equal(conversations.indices, place).fill_null(_FALSE)
-        rows = pc.indices_nonzero(is_its)
+        rows = pc.indices_nonzero(pc.equal(conversations.indices, place).fill_null(_FALSE))
         heads = self._read(number, ["sequence", "type"]).take(rows)
         is_wanted = pc.and_(
             _is_within(heads["sequence"], wanted.within),
@@ -218,7 +214,8 @@ class SegmentReader:
 
     def _read(self, group: int, names: list[str]) -> pa.Table:
         with self._sound():
-            return self._file.read_row_group(group, columns=names)
+            # More threads cost as much processor time and each keeps memory of its own.
+            return self._file.read_row_group(group, columns=names, use_threads=False)
 
     @contextmanager
     def _sound(self) -> Iterator[None]:

@@ -157,7 +157,7 @@ async def test_reading_can_be_left_at_any_moment(
     await archive(log, storage)
     stretches = past.read(0, START)
     assert (await anext(stretches)).entries == whole[:10]
-    await stretches.aclose()  # type: ignore[attr-defined]
+    await stretches.aclose()
     task = asyncio.create_task(read(past))
     await asyncio.sleep(0)
     task.cancel()
