@@ -15,8 +15,11 @@ from redis.exceptions import ResponseError
 from eventlog.connection import in_our_words
 from eventlog.entry import RawEntry, raw_entries
 from eventlog.errors import HistoryGap
-from eventlog.ids import EntryId
+from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
+from eventlog.logs import get_logger
+
+_log = get_logger("group")
 
 
 class GroupReader:
@@ -40,7 +43,7 @@ class GroupReader:
         if head < position or head.n < position.n:  # emptied and refilled: ids go on, sequences not
             raise HistoryGap(
                 f"partition {self._partition} ends at {head}, but group {self._group!r} "
-                f"has processed up to {position}.",
+                f"has processed up to {position}: entries {head.n + 1} to {position.n} are missing.",
                 remedy="Restore the server's data, or rebuild the read models and retire the group.",
             )
         following = await self._log.read_raw(self._partition, position, 1)
@@ -56,6 +59,13 @@ class GroupReader:
                 "XGROUP", "CREATE", self._stream, self._group, str(position), "MKSTREAM",
                 "ENTRIESREAD", position.n,
             )  # fmt: skip
+            if position > START:
+                _log.warning(
+                    "group_made_again",
+                    group=self._group,
+                    partition=self._partition,
+                    position=str(position),
+                )
 
     async def pending(self, after: EntryId, limit: int) -> list[RawEntry]:
         """Return delivered but unacknowledged entries after `after`, in order."""

@@ -116,9 +116,14 @@ class ModelKey(NamedTuple):
     """Of the index or the feed."""
 
     @classmethod
-    def parse(cls, log: str, key: str) -> Self:
-        """Return the parts of a key that one of the patterns matched."""
+    def parse(cls, log: str, key: str) -> Self | None:
+        """Return the parts of a key that a pattern matched; None where another log has it.
+
+        The pattern of a log `a` matches the keys of a log `a:b` as well.
+        """
         tag, _, rest = key.removeprefix(f"{{{log}:").partition("}:model:")
+        if not tag.isdigit():
+            return None
         model, _, rest = rest.partition(":")
         kind, _, name = rest.partition(":")
         return cls(int(tag), model, kind, name)

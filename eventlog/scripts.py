@@ -1,7 +1,7 @@
 """Lua scripts: loaded from a package's `lua/` folder, composed, and called by digest.
 
-`--!include NAME` on a line of its own is replaced by `eventlog/lua/include/NAME.lua`, so shared
-parts exist once. The idea of typed stubs beside scripts is streaq's.
+`--!include NAME` on a line of its own is replaced by `lua/include/NAME.lua` of the script's package
+or of `eventlog`, so shared parts exist once. The idea of typed stubs beside scripts is streaq's.
 """
 
 from __future__ import annotations
@@ -40,9 +40,12 @@ class Script:
 def load_script(package: str, name: str) -> Script:
     """Return the script `package/lua/name.lua`, its includes resolved."""
     source = files(package).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
-    return Script(re.sub(r"^--!include (\w+)$", _include, source, flags=re.MULTILINE))
 
+    def include(match: re.Match[str]) -> str:
+        own, shared = (
+            files(folder).joinpath("lua", "include", f"{match[1]}.lua")
+            for folder in (package, "eventlog")
+        )
+        return (own if own.is_file() else shared).read_text(encoding="utf-8").rstrip()
 
-def _include(match: re.Match[str]) -> str:
-    path = files("eventlog").joinpath("lua", "include", f"{match[1]}.lua")
-    return path.read_text(encoding="utf-8").rstrip()
+    return Script(re.sub(r"^--!include (\w+)$", include, source, flags=re.MULTILINE))

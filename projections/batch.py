@@ -83,7 +83,7 @@ class Committed(NamedTuple):
 
 
 class AlreadyApplied(NamedTuple):
-    """Every build had the batch: an earlier call succeeded and its reply was lost."""
+    """Every build had the batch already; nothing was written."""
 
     outcome: Literal["already_applied"] = "already_applied"
 

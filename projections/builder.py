@@ -22,7 +22,7 @@ from eventlog.past import Past
 from projections.build import Build, Shelf
 from projections.default_store import default_store
 from projections.following import NOTHING, fold_on, next_batch
-from projections.pipeline import BuildSuperseded, Pipeline
+from projections.pipeline import BeginAnew, Pipeline
 from projections.projection import Projection
 from projections.source import archived, types_of
 from projections.store import ModelStore
@@ -36,11 +36,14 @@ written more than once."""
 BATCHES_AT_ONCE = 1000
 """Batches folded without looking up: nobody waits for a turn."""
 
-SWAP_LAG_ENTRIES = 500
-"""How near the end of the log every partition's build has to be to be swapped in."""
-
 POLL_S = 0.1
 """How often a builder looks whether all have come to the end."""
+
+NEAR_ENTRIES = 500
+NEAR_POLLS = 3
+"""Where more is appended all the time, builds need not stand at the very end to be swapped in: having
+everything that was there at first, and near the end for that many looks in a row, will do. Projectors
+take them on from there."""
 
 _log = get_logger("builder")
 
@@ -81,7 +84,8 @@ class Builder:
         HistoryGap where entries are neither in the archive nor in the log, and ProjectionStopped; the
         build stays as it is, and whoever runs next resumes it. An unreachable server is waited for.
         """
-        has_swapped = False
+        goal: list[EntryId] | None = None
+        has_swapped, near_polls = False, 0
         beat = asyncio.create_task(self._beat())
         try:
             while True:
@@ -91,7 +95,11 @@ class Builder:
                     if not building:
                         return has_swapped
                     on_progress(_progress(building, shelves, heads))
-                    if _is_near(building, shelves, heads):
+                    goal = goal or heads
+                    is_near = not _longest_lag(building, shelves, goal)
+                    lag_count = _longest_lag(building, shelves, heads)
+                    near_polls = near_polls + 1 if is_near and lag_count <= NEAR_ENTRIES else 0
+                    if lag_count == 0 or near_polls > NEAR_POLLS:
                         await self._store.swap(building)
                         has_swapped = True
                         continue
@@ -189,17 +197,15 @@ def builders_of(projection: Projection) -> str:
 def _raise_unless_passing(task: asyncio.Task[None]) -> None:
     """Raise what ended a task, unless trying again is all it takes."""
     error = task.exception()
-    if isinstance(error, Fenced | BuildSuperseded | LogUnavailable):
+    if isinstance(error, Fenced | BeginAnew | LogUnavailable):
         _log.info("build_interrupted", error=str(error))
     elif error is not None:
         raise error
 
 
-def _is_near(building: dict[int, Build], shelves: list[Shelf], heads: list[EntryId]) -> bool:
-    return all(
-        heads[p].n - shelves[p].checkpoint(build).n <= SWAP_LAG_ENTRIES
-        for p, build in building.items()
-    )
+def _longest_lag(building: dict[int, Build], shelves: list[Shelf], heads: list[EntryId]) -> int:
+    lags = (heads[p].n - shelves[p].checkpoint(build).n for p, build in building.items())
+    return max(0, *lags)
 
 
 def _progress(building: dict[int, Build], shelves: list[Shelf], heads: list[EntryId]) -> Progress:

@@ -41,8 +41,12 @@ T = TypeVar("T")
 _log = get_logger("projector")
 
 
-class BuildSuperseded(Exception):
-    """A build is no longer in its role on the shelf: look there and begin anew."""
+class BeginAnew(Exception):
+    """A build is not, or not only, this pipeline's any more: look at the shelf and begin anew.
+
+    Another one was swapped in; or somebody else wrote to it, be it a call of our own that was given
+    up and reached the server late. What was fetched since may be ahead of the checkpoint.
+    """
 
 
 class Pipeline:
@@ -84,7 +88,7 @@ class Pipeline:
 
         The batch is what follows `position`: of the stream every entry, of the archive those that
         matter. Raises HistoryGap where an entry is missing; ProjectionStopped, Fenced,
-        BuildSuperseded, LogUnavailable.
+        BeginAnew, LogUnavailable.
         """
         raws = batch.entries
         if in_stream and (not raws or raws[0].id.n != self.position.n + 1):
@@ -206,8 +210,11 @@ class Pipeline:
     async def _commit(self, commit: Commit, count: int) -> None:
         outcome = await self._store.commit(commit)
         match outcome:
-            case Committed() | AlreadyApplied():
+            case Committed():
                 self._on_commit(commit.last, count)
+            case AlreadyApplied():
+                # Each batch is sent once, so it was not this pipeline that applied it.
+                raise BeginAnew(f"entries up to {commit.last} were folded by another")
             case EntriesGone():
                 raise HistoryGap(
                     f"partition {commit.partition}: entries between {commit.first} and "
@@ -220,15 +227,11 @@ class Pipeline:
                     remedy="Nothing of the batch was applied; the other owner applies it.",
                 )
             case Superseded(model):
-                raise BuildSuperseded(model)
+                raise BeginAnew(f"{model} is no longer in its role")
             case GroupGone():
                 raise EventLogError(
                     f"group {commit.lease.group!r} is gone from partition {commit.partition}.",
                     remedy="It is made again at the checkpoint when the projector starts anew.",
                 )
             case CheckpointGap(model, stored):
-                raise EventLogError(
-                    f"{model} stands at {stored} in partition {commit.partition}, "
-                    "not where this projector left it.",
-                    remedy="The projector starts anew from what is stored.",
-                )
+                raise BeginAnew(f"{model} stands at {stored}")

@@ -245,8 +245,9 @@ class Projector:
     # --- waiting for the end -------------------------------------------------------------------
 
     async def _forget_reached(self, missing: dict[int, EntryId]) -> None:
-        if isinstance(error := self._tending.error, HistoryGap | ProjectionStopped):
-            raise error
+        for failed in self._tending.errors.values():
+            if isinstance(failed, HistoryGap | ProjectionStopped):
+                raise failed
         for partition, head in list(missing.items()):
             error = self._progress_of(partition).told_error
             if isinstance(error, HistoryGap | ConfigurationError | ProjectionStopped):

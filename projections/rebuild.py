@@ -1,4 +1,4 @@
-"""Rebuild, roll back, cancel, drop: what an operator does with the builds of a read model.
+"""Rebuild, roll back, cancel, drop, retire: what an operator does with the builds of a read model.
 
 Each is a call that can be made again: what was half done is found on the shelves and gone on with.
 """
@@ -13,7 +13,7 @@ from eventlog.errors import BuildMissing, ConfigurationError, HistoryGap
 from eventlog.ids import START
 from eventlog.log import EventLog
 from eventlog.past import Past
-from projections.build import Build, Role, Shelf
+from projections.build import ROLES, Build, Role, Shelf
 from projections.builder import Builder, Progress
 from projections.default_store import default_store
 from projections.projection import Projection
@@ -75,7 +75,7 @@ async def rollback(
             f"{projection.name} has no build to roll back to.",
             remedy="There is one between a rebuild and `projections drop`.",
         )
-    await _begin(store, previous)
+    await _begin(store, previous, is_exact=True)
     if all(build.version == projection.version for build in previous.values()):
         return await _build(log, projection, past, store, on_progress)
     await store.swap(previous)
@@ -97,6 +97,22 @@ async def drop(log: EventLog, name: str, *, store: ModelStore | None = None) -> 
     Raises BuildMissing where there is nothing.
     """
     return await _put_away(log, name, "previous", store or default_store(log))
+
+
+async def retire(log: EventLog, name: str, *, store: ModelStore | None = None) -> int:
+    """Delete everything stored of a projection that no program has any more.
+
+    Until then its checkpoint holds the group back, and with it what may be trimmed. Return how many
+    keys that freed. Raises BuildMissing where nothing is stored of it.
+    """
+    store = store or default_store(log)
+    shelves = await _shelves(log, store)
+    if not any(name in shelf.names() for shelf in shelves):
+        raise BuildMissing(f"nothing is stored of a projection {name!r}.")
+    for role in ROLES:
+        for partition, build in _in_role(shelves, name, role).items():
+            await store.put_away(partition, build, role)
+    return await store.sweep(name)
 
 
 async def check_history(log: EventLog, past: Past | None) -> None:
@@ -134,13 +150,14 @@ async def _build(
     return Rebuilt(projection.model, sum(head.n for head in await log.heads()), swept)
 
 
-async def _begin(store: ModelStore, builds: dict[int, Build]) -> None:
+async def _begin(store: ModelStore, builds: dict[int, Build], *, is_exact: bool = False) -> None:
+    """Begin builds; one of the same version that is in the making is joined unless `is_exact`."""
     for partition, build in builds.items():
         begun = await store.begin(partition, build)
-        if begun.version != build.version:
+        if begun.version != build.version or (is_exact and begun != build):
             raise ConfigurationError(
-                f"{begun.name}@{begun.version} is being built, and {build.name}@{build.version} "
-                "cannot be meanwhile.",
+                f"{begun.name}@{begun.version} is being built, so {build.name}@{build.version} "
+                "cannot take its place now.",
                 remedy=f"Let it end, or `eventlog projections cancel {build.name}`.",
             )
 

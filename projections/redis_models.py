@@ -26,6 +26,7 @@ from projections.batch import (
     feed_item,
 )
 from projections.build import Build, Role, Shelf, role_field
+from projections.letters import GROUP
 from projections.store import (
     DocumentsReply,
     DocumentsRequest,
@@ -80,8 +81,9 @@ class RedisModels:
         pipeline = self._log.client.pipeline(transaction=True)
         for partition, build in builds.items():
             # By source, not by digest: a transaction cannot ask again for a script it lacks.
-            shelf = self._log.keys.shelf(partition)
-            pipeline.execute_command("EVAL", self._swap.source, 1, shelf, build.name, build.mark)
+            keys = self._log.keys.shelf(partition), self._log.keys.stream(partition)
+            arguments = build.name, build.mark, GROUP
+            pipeline.execute_command("EVAL", self._swap.source, 2, *keys, *arguments)
         with in_our_words(self._log.settings):
             await pipeline.execute()
 
@@ -95,8 +97,8 @@ class RedisModels:
         found: dict[int, list[tuple[str, str]]] = {}
         with in_our_words(self._log.settings):
             async for key in self._log.client.scan_iter(models_pattern(log, name), count=1000):
-                parsed = ModelKey.parse(log, key.decode())
-                found.setdefault(parsed.partition, []).append((parsed.model, key.decode()))
+                if parsed := ModelKey.parse(log, key.decode()):
+                    found.setdefault(parsed.partition, []).append((parsed.model, key.decode()))
         for partition, stored in found.items():
             # Asked after its keys were found: whatever is being made is on the shelf by then.
             shelf = await self.shelf(partition)
@@ -132,7 +134,7 @@ class RedisModels:
             pattern = model_pattern(keys.log, partition, build.model)
             async for key in client.scan_iter(pattern, count=1000):
                 parsed = ModelKey.parse(keys.log, key.decode())
-                if parsed.kind in found:
+                if parsed and parsed.kind in found:
                     found[parsed.kind].add(parsed.name)
         indexes = {name for name in found["index"] if not name.startswith(FACET_MARK)}
         return Names(documents, indexes, found["feed"])

@@ -30,8 +30,8 @@ class Tending:
         store: ModelStore,
         past: Past | None,
     ) -> None:
-        self.error: EventLogError | None = None
-        """What went wrong the last time."""
+        self.errors: dict[str, EventLogError] = {}
+        """What went wrong the last time, by model."""
         self._log = log
         self._projections = projections
         self._store = store
@@ -43,10 +43,11 @@ class Tending:
             for projection in self._projections:
                 try:
                     await self._tend(projection)
+                    self.errors.pop(projection.model, None)
                 except EventLogError as error:
-                    if str(error) != str(self.error):
+                    if str(error) != str(self.errors.get(projection.model)):
                         _log.warning("building_failed", model=projection.model, error=str(error))
-                    self.error = error
+                    self.errors[projection.model] = error
             await self._log.clock.sleep(TEND_INTERVAL_S)
 
     async def _tend(self, projection: Projection) -> None:
@@ -61,7 +62,6 @@ class Tending:
         if missing or (is_begun and not await self._is_worked_on(projection)):
             _log.info("building", model=projection.model)
             await Builder(self._log, projection, past=self._past, store=self._store).run()
-            self.error = None
 
     def _lacks(self, shelf: Shelf, projection: Projection) -> bool:
         """Return whether there is nothing to read nor in the making, and it cannot just be claimed."""

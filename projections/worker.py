@@ -11,11 +11,12 @@ from eventlog.group import GroupReader
 from eventlog.ids import START, EntryId
 from eventlog.lease import Lease
 from eventlog.log import EventLog
+from eventlog.logs import get_logger
 from eventlog.past import Past
 from projections.build import Build, Shelf
 from projections.following import NOTHING, fold_on, fold_until, next_batch
 from projections.letters import GROUP
-from projections.pipeline import BATCH_ENTRIES, BuildSuperseded, Pipeline
+from projections.pipeline import BATCH_ENTRIES, BeginAnew, Pipeline
 from projections.projection import Projection
 from projections.store import ModelStore
 from projections.target import Target
@@ -32,9 +33,15 @@ with eight."""
 SHELF_POLL_S = 0.25
 """How often a partition's worker looks whether other builds serve than those it folds."""
 
+ANEW_AFTER_S = 0.02
+"""Before a worker begins anew: two writers that are in each other's way are not to spin."""
+
 NEAR_ENTRIES = 4 * BATCH_ENTRIES
 """A model that is behind the others by less catches up while they wait, which takes no time that
 anybody notices; one further behind does so beside them."""
+
+
+_log = get_logger("projector")
 
 
 class Work(NamedTuple):
@@ -47,12 +54,17 @@ class Work(NamedTuple):
 
 
 def targets_on(shelf: Shelf, projections: Sequence[Projection]) -> list[Target]:
-    """Return the builds on a shelf that these projections keep up to date. Pure."""
+    """Return the builds on a shelf that these projections keep up to date. Pure.
+
+    One that is being rolled back to is its builder's.
+    """
     found = []
     for projection in projections:
         role = shelf.role_of(projection.name, projection.version)
         if role is not None:
-            found.append(Target(projection, shelf.builds[projection.name, role], role))
+            build = shelf.builds[projection.name, role]
+            if build != shelf.get(projection.name, "building"):
+                found.append(Target(projection, build, role))
     return found
 
 
@@ -87,8 +99,9 @@ async def project_partition(
             for task in (projecting, reshelved):
                 if task.done():
                     task.result()
-        except BuildSuperseded:
-            continue
+        except BeginAnew as reason:
+            _log.info("began_anew", partition=lease.partition, reason=str(reason))
+            await work.log.clock.sleep(ANEW_AFTER_S)
         except ProjectionStopped as stopped:
             going = [each for each in going if each.model != stopped.model]
             listener.on_stop(stopped)

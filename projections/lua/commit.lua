@@ -31,6 +31,7 @@ A checkpoint moves only together with the state it speaks for, hence each entry 
 group goes as far as every serving build has come, be it in this batch or not.
 --]]
 --!include lease
+--!include shelf
 
 local lease, shelf_key, stream = KEYS[1], KEYS[2], KEYS[3]
 local batch = cmsgpack.unpack(ARGV[1])
@@ -46,10 +47,6 @@ local function in_chunks(call, items)
   for from = 1, #items, CHUNK do
     call(unpack(items, from, math.min(from + CHUNK - 1, #items)))
   end
-end
-
-local function sequence(entry_id)
-  return tonumber(string.match(entry_id, '^%d+%-(%d+)$'))
 end
 
 -- 1. May it be applied? --------------------------------------------------------------------------
@@ -94,12 +91,7 @@ if not lease_is_held(lease, generation) then
   return { 'fenced' }
 end
 
-local shelf = {}
-local fields = redis.call('HGETALL', shelf_key)
-for i = 1, #fields, 2 do
-  shelf[fields[i]] = fields[i + 1]
-end
-
+local shelf = read_shelf(shelf_key)
 local applied = 0
 local misplaced
 for _, step in ipairs(steps) do
@@ -138,21 +130,11 @@ for _, change in ipairs(feeds) do
   end
 end
 
--- The group has no pending entries: its position is the lowest checkpoint, for whoever trims.
 if group then
   for _, step in ipairs(steps) do
     shelf[step[3]] = last
   end
-  local floor = last
-  for field, mark in pairs(shelf) do
-    local name = string.match(field, '^(.*):serving$')
-    local checkpoint = name and (shelf[name .. '@' .. mark] or '0-0')
-    if checkpoint and sequence(checkpoint) < sequence(floor) then
-      floor = checkpoint
-    end
-  end
-  local moved = redis.pcall('XGROUP', 'SETID', stream, group, floor, 'ENTRIESREAD', sequence(floor))
-  if moved.err then return { 'group_gone' } end
+  if move_group(stream, group, lowest_checkpoint(shelf, last)).err then return { 'group_gone' } end
 end
 
 -- 2. Write it. Nothing below can fail but for lack of memory, which the server checks before. ----

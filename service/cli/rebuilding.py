@@ -1,19 +1,20 @@
-"""`eventlog projections rebuild`, `rollback`, `cancel`, `drop`."""
+"""`eventlog projections rebuild`, `rollback`, `cancel`, `drop`, `retire`."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from eventlog.log import EventLog
 from eventlog.settings import Settings
 from projections.projection import Projection
-from projections.rebuild import Rebuilt, cancel, drop, rebuild, rollback
+from projections.rebuild import Rebuilt, cancel, drop, rebuild, retire, rollback
 from projections.registry import find_projection, load_projections
 from service.cli.building_bar import BuildBar
 from service.cli.options import AsJson, NamedProjections, ProjectionName, examples, run, settings_of
@@ -30,6 +31,7 @@ def register(group: typer.Typer) -> None:
     group.command("rollback", epilog=examples("eventlog projections rollback sessions"))(roll_back)
     group.command("cancel", epilog=examples("eventlog projections cancel sessions"))(cancel_build)
     group.command("drop", epilog=examples("eventlog projections drop sessions"))(drop_previous)
+    group.command("retire", epilog=examples("eventlog projections retire tools"))(retire_one)
 
 
 def rebuild_one(
@@ -88,33 +90,33 @@ def _told(rebuilt: Rebuilt, *, as_json: bool) -> None:
     say("what served before is kept: `eventlog projections rollback` or `drop`", "dim")
 
 
-def cancel_build(
-    context: typer.Context, name: ProjectionName, named: NamedProjections = None
-) -> None:
+def cancel_build(context: typer.Context, name: ProjectionName) -> None:
     """Give up a build in the making; what serves is untouched."""
-    _put_away(context, name, named, cancel, "the build in the making is gone")
+    _put_away(context, name, cancel, "the build in the making is gone")
 
 
-def drop_previous(
-    context: typer.Context, name: ProjectionName, named: NamedProjections = None
-) -> None:
+def drop_previous(context: typer.Context, name: ProjectionName) -> None:
     """Delete the build that could be rolled back to."""
-    _put_away(context, name, named, drop, "the previous build is gone")
+    _put_away(context, name, drop, "the previous build is gone")
+
+
+def retire_one(context: typer.Context, name: ProjectionName) -> None:
+    """Delete all that is stored of a projection that no program has any more.
+
+    Until then it holds back what may be trimmed.
+    """
+    _put_away(context, name, retire, "nothing of it is left")
 
 
 def _put_away(
-    context: typer.Context, name: str, named: list[str] | None, action: Any, done: str
+    context: typer.Context, name: str, action: Callable[[EventLog, str], Awaitable[int]], done: str
 ) -> None:
-    projections = load_projections(named or ())
-    chosen = find_projection(projections, name)
-
     async def act(settings: Settings) -> int:
-        async with open_log(settings, projections) as log:
-            count: int = await action(log, chosen.name)
-            return count
+        async with EventLog.open(settings=settings) as log:
+            return await action(log, name)
 
     freed = run(act(settings_of(context)))
-    say(f"{chosen.name}: {done}, {freed:,} keys freed", "green")
+    say(f"{name}: {done}, {freed:,} keys freed", "green")
 
 
 # --- several processes
