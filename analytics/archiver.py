@@ -311,7 +311,7 @@ class Archiver:
 
     async def _renew(self) -> None:
         while True:
-            await self._log.clock.sleep(self._log.settings.lease_ttl_ms / 3000)
+            await self._log.clock.sleep(self._leases.beat_s)
             try:
                 await self._leases.refresh()
             except EventLogError as error:

@@ -39,13 +39,7 @@ class GroupReader:
         the log ends before `position` (it was emptied or restored from an older backup), or when
         entries after it were trimmed.
         """
-        head = (await self._log.heads())[self._partition]
-        if head < position or head.n < position.n:  # emptied and refilled: ids go on, sequences not
-            raise HistoryGap(
-                f"partition {self._partition} ends at {head}, but group {self._group!r} "
-                f"has processed up to {position}: entries {head.n + 1} to {position.n} are missing.",
-                remedy="Restore the server's data, or rebuild the read models and retire the group.",
-            )
+        head = await self.check(position)
         following = await self._log.read_raw(self._partition, position, 1)
         if head > position and (not following or following[0].id.n != position.n + 1):
             upto = (following[0].id.n if following else head.n + 1) - 1
@@ -66,6 +60,17 @@ class GroupReader:
                     partition=self._partition,
                     position=str(position),
                 )
+
+    async def check(self, position: EntryId) -> EntryId:
+        """Return the partition's head. Raises HistoryGap where the log ends before `position`."""
+        head = (await self._log.heads())[self._partition]
+        if head < position or head.n < position.n:  # emptied and refilled: ids go on, sequences not
+            raise HistoryGap(
+                f"partition {self._partition} ends at {head}, but group {self._group!r} "
+                f"has processed up to {position}: entries {head.n + 1} to {position.n} are missing.",
+                remedy="Restore the server's data, or rebuild the read models from what is left.",
+            )
+        return head
 
     async def pending(self, after: EntryId, limit: int) -> list[RawEntry]:
         """Return delivered but unacknowledged entries after `after`, in order."""

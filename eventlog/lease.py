@@ -1,20 +1,29 @@
 """Leases: exclusive, expiring ownership of (group, partition), fenced by a generation.
 
-Every member announces itself; the partitions are dealt to the live members in turn; each takes what
-is dealt to it once its last owner has released it or let it lapse.
+Every member announces itself and looks who owns what; each keeps what it has up to its fair share,
+and takes what nobody owns until it has that much. So a death moves no partition but the dead one's,
+and any live member that has room takes them, not one that may be dead as well.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from eventlog.connection import in_our_words
 from eventlog.ids import new_event_id
 from eventlog.log import EventLog
 from eventlog.scripts import load_script
+
+BEATS_PER_TTL = 6
+"""How often a lease is renewed in its time: what lapses is seen within a sixth of it."""
+
+FRESH_BEATS = 2
+"""Beats after which a member that was not heard of no longer counts for what is fair. Its leases
+still hold until they lapse."""
 
 
 class Lease(NamedTuple):
@@ -26,20 +35,39 @@ class Lease(NamedTuple):
     generation: int
 
 
-def deal(partition_count: int, members: Sequence[str], member: str) -> set[int]:
-    """Return the partitions that fall to `member` when they are dealt in turn. Pure.
+class Share(NamedTuple):
+    """What a member should do about the partitions of its group."""
 
-    Shares differ by one at most. Every member computes the same from the same list.
+    keep: frozenset[int]
+    give_back: frozenset[int]
+    take: tuple[int, ...]
+    """Those that nobody owns and that it has room for."""
+
+
+def share_out(owners: Sequence[str | None], members: Sequence[str], member: str) -> Share:
+    """Return a member's share, given who owns each partition (None: nobody) and who is alive. Pure.
+
+    Shares differ by one at most; where they cannot be equal, those that have more keep more.
     """
-    ranked = sorted(members)
-    return set(range(ranked.index(member), partition_count, len(ranked)))
+    counts = Counter(owner for owner in owners if owner is not None)
+    ranked = sorted(members, key=lambda each: (-counts[each], each))
+    rank = ranked.index(member)
+    fair, extra = divmod(len(owners), len(ranked))
+    size = fair + (rank < extra)
+    held = [p for p, owner in enumerate(owners) if owner == member]
+    free = [p for p, owner in enumerate(owners) if owner is None]
+    keep = frozenset(held[:size])
+    # Members begin at different places, so that they seldom reach for the same one.
+    start = rank * size % len(free) if free else 0
+    room = size - len(keep)
+    return Share(keep, frozenset(held[size:]), tuple((free[start:] + free[:start])[:room]))
 
 
 class LeaseKeeper:
     """This process's fair share of a group's partitions.
 
-    Call `refresh` at least every third of `settings.lease_ttl_ms`. `held` is what may be worked on;
-    a write still carries the lease's generation, since a paused process may hold a stale one.
+    Call `refresh` every `beat_s`. `held` is what may be worked on; a write still carries the lease's
+    generation, since a paused process may hold a stale one.
     """
 
     def __init__(self, log: EventLog, group: str, owner: str | None = None) -> None:
@@ -51,13 +79,22 @@ class LeaseKeeper:
         self._acquire = load_script("eventlog", "lease_acquire")
         self._release = load_script("eventlog", "lease_release")
 
+    @property
+    def beat_s(self) -> float:
+        """How long to wait between two refreshes."""
+        return self._ttl_ms / 1000 / BEATS_PER_TTL
+
     async def refresh(self) -> None:
-        """Announce this member, renew, give up what is no longer dealt to it, take what is."""
+        """Announce this member, renew what is its share, give back what is beyond, take what is free."""
         with in_our_words(self._log.settings):
-            share = deal(self._log.partition_count, await self._announce(), self.owner)
-            for partition in self.held.keys() - share:
-                await self._give_back(self.held.pop(partition))
-            for partition in sorted(share):
+            members, owners = await self._look()
+            share = share_out(owners, members, self.owner)
+            for partition in share.give_back:
+                if lease := self.held.pop(partition, None):
+                    await self._give_back(lease)
+            for partition in self.held.keys() - share.keep:
+                del self.held[partition]  # it lapsed, and went to another or is free
+            for partition in (*sorted(share.keep), *share.take):
                 key = self._log.keys.lease(partition, self.group)
                 generation = await self._acquire(
                     self._log.client, [key], [self.owner, self._ttl_ms]
@@ -71,9 +108,8 @@ class LeaseKeeper:
         """Return who holds a partition's lease, in whatever process; None where nobody does."""
         with in_our_words(self._log.settings):
             command = "HMGET", self._log.keys.lease(partition, self.group), "owner", "expires_ms"
-            owner, expires_ms = await self._log.client.execute_command(*command)
-            is_held = owner and int(expires_ms) > await self._now_ms()
-        return owner.decode() if is_held else None
+            held = await self._log.client.execute_command(*command)
+            return _owner(held, await self._now_ms())
 
     async def members(self) -> list[str]:
         """Return the group's live members."""
@@ -91,14 +127,22 @@ class LeaseKeeper:
             while self.held:
                 await self._give_back(self.held.popitem()[1])
 
-    async def _announce(self) -> list[str]:
-        """Return the live members, this one among them. The server's clock decides who lives."""
+    async def _look(self) -> tuple[list[str], list[str | None]]:
+        """Return the members heard of lately, this one among them, and each partition's owner.
+
+        The server's clock decides who lives.
+        """
         key, now_ms = self._log.keys.members(self.group), await self._now_ms()
-        pipeline = self._log.client.pipeline(transaction=True)
+        stale_ms = now_ms + self._ttl_ms - self._ttl_ms * FRESH_BEATS // BEATS_PER_TTL
+        pipeline = self._log.client.pipeline(transaction=False)
         pipeline.zadd(key, {self.owner: now_ms + self._ttl_ms})
         pipeline.zremrangebyscore(key, "-inf", now_ms)
-        pipeline.zrange(key, 0, -1)
-        return [member.decode() for member in (await pipeline.execute())[-1]]
+        pipeline.execute_command("ZRANGE", key, f"({stale_ms}", "+inf", "BYSCORE")
+        for partition in range(self._log.partition_count):
+            lease = self._log.keys.lease(partition, self.group)
+            pipeline.execute_command("HMGET", lease, "owner", "expires_ms")
+        _, _, members, *leases = await pipeline.execute()
+        return [member.decode() for member in members], [_owner(held, now_ms) for held in leases]
 
     async def _now_ms(self) -> int:
         seconds, microseconds = await self._log.client.time()
@@ -107,3 +151,9 @@ class LeaseKeeper:
     async def _give_back(self, lease: Lease) -> None:
         key = self._log.keys.lease(lease.partition, lease.group)
         await self._release(self._log.client, [key], [lease.generation])
+
+
+def _owner(held: Sequence[Any], now_ms: int) -> str | None:
+    """Return the owner that a lease's `owner` and `expires_ms` tell, None where it lapsed."""
+    owner, expires_ms = held
+    return owner.decode() if owner and int(expires_ms) > now_ms else None

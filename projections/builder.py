@@ -130,7 +130,7 @@ class Builder:
                 self._moved.set()
             except LogUnavailable as error:
                 _log.warning("lease_refresh_failed", error=str(error))
-            await self._log.clock.sleep(self._log.settings.lease_ttl_ms / 3000)
+            await self._log.clock.sleep(self._keeper.beat_s)
 
     def _share_out(self, building: dict[int, Build]) -> None:
         """Start and stop work so that it is what is held and in the making."""

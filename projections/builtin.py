@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from projections.projection import Projection
-from projections.views.activity import ACTIVITY_MINUTES, ACTIVITY_TOTALS
+from projections.views.activity import ACTIVITY_CONVERSATIONS, ACTIVITY_MINUTES, ACTIVITY_TOTALS
 from projections.views.conversations import CONVERSATIONS
 from projections.views.dead_letters import DEAD_LETTERS
 from projections.views.history import HISTORY
@@ -16,4 +16,5 @@ DEFAULT_PROJECTIONS: tuple[Projection, ...] = (
     DEAD_LETTERS,
     ACTIVITY_MINUTES,
     ACTIVITY_TOTALS,
+    ACTIVITY_CONVERSATIONS,
 )

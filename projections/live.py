@@ -109,14 +109,19 @@ class LiveDocuments(Generic[S]):
         consistency: Consistency = "live",
         *,
         lowest_score: float = float("-inf"),
+        below_score: float = float("inf"),
     ) -> Page[S]:
         """Return up to `limit` documents of an index, highest score first, over all partitions.
 
-        Raises InvalidCursor, and InvalidQuery for a limit below 1.
+        Only scores from `lowest_score` up to, not with, `below_score`. Raises InvalidCursor, and
+        InvalidQuery for a limit below 1.
         """
         if limit < 1:
             raise InvalidQuery(f"a page of {limit} items.", remedy="Ask for at least one.")
         place = None if cursor is None else decode_cursor(cursor, _Place)
+        if below_score < (float("inf") if place is None else place.score):
+            # Below the end with any key there is: no key sorts under the empty one.
+            place = _Place(below_score, "", self._log.partition_count)
         # One more than asked for tells whether there is a next page.
         requests = [
             PageRequest(index, limit + 1, _after(place, p), lowest_score)

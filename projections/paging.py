@@ -20,7 +20,7 @@ class Page(NamedTuple, Generic[T]):
     cursor: str | None
 
 
-def encode_cursor(place: tuple[str | float, ...]) -> str:
+def encode_cursor(place: tuple[object, ...]) -> str:
     """Return a place as opaque text that is safe in URLs."""
     return urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
 

@@ -138,7 +138,7 @@ class Projector:
         try:
             while not stop.is_set():
                 await self._refresh()
-                beat = asyncio.create_task(self._sleep(self._log.settings.lease_ttl_ms / 3000))
+                beat = asyncio.create_task(self._sleep(self._keeper.beat_s))
                 try:
                     await self._watch(stopping, beat, tending)
                 finally:
@@ -184,6 +184,8 @@ class Projector:
         """Renew and take leases; start and stop work accordingly."""
         try:
             await self._keeper.refresh()
+            reports = {partition: self._report(partition) for partition in self._keeper.held}
+            await self._reports.write(reports)
         except LogUnavailable as error:
             # The leases held are kept for now: should they lapse, their work is fenced.
             _log.warning("lease_refresh_failed", error=str(error))
@@ -191,7 +193,6 @@ class Projector:
                 await self._log.heads()  # brings a dead embedded server back
             return
         held = self._keeper.held
-        await self._reports.write({partition: self._report(partition) for partition in held})
         for partition, assignment in list(self._assignments.items()):
             if held.get(partition) != assignment.lease or assignment.task.done():
                 await self._withdraw(partition)

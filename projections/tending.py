@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from eventlog.errors import EventLogError
+from eventlog.errors import EventLogError, LogUnavailable
 from eventlog.lease import LeaseKeeper
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
@@ -44,6 +44,8 @@ class Tending:
                 try:
                     await self._tend(projection)
                     self.errors.pop(projection.model, None)
+                except LogUnavailable as error:
+                    _log.info("tending_interrupted", model=projection.model, error=str(error))
                 except EventLogError as error:
                     if str(error) != str(self.errors.get(projection.model)):
                         _log.warning("building_failed", model=projection.model, error=str(error))

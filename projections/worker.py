@@ -30,8 +30,9 @@ TURNS_AT_ONCE = 2
 server. More of them crowd each other out of the processor's cache, which measured a third more time
 with eight."""
 
-SHELF_POLL_S = 0.25
-"""How often a partition's worker looks whether other builds serve than those it folds."""
+LOOK_INTERVAL_S = 0.5
+"""How often a partition's worker looks whether other builds serve than those it folds, and whether
+the log still has what they have."""
 
 ANEW_AFTER_S = 0.02
 """Before a worker begins anew: two writers that are in each other's way are not to spin."""
@@ -92,11 +93,11 @@ async def project_partition(
     while True:
         shelf = await _claimed(work, projections, lease.partition)
         targets = targets_on(shelf, going)
-        reshelved = asyncio.create_task(_reshelved(work, going, lease.partition, targets))
+        changed = asyncio.create_task(_changed(work, going, lease.partition, targets))
         projecting = asyncio.create_task(_project(work, shelf, targets, lease, listener))
         try:
-            await asyncio.wait({reshelved, projecting}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (projecting, reshelved):
+            await asyncio.wait({changed, projecting}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (projecting, changed):
                 if task.done():
                     task.result()
         except BeginAnew as reason:
@@ -106,15 +107,20 @@ async def project_partition(
             going = [each for each in going if each.model != stopped.model]
             listener.on_stop(stopped)
         finally:
-            await end(reshelved, projecting)
+            await end(changed, projecting)
 
 
-async def _reshelved(
+async def _changed(
     work: Work, projections: Sequence[Projection], partition: int, targets: Sequence[Target]
 ) -> None:
-    """Return when the shelf names other builds to keep up to date than these."""
-    while targets_on(await work.store.shelf(partition), projections) == targets:
-        await work.log.clock.sleep(SHELF_POLL_S)
+    """Return when the shelf names other builds to keep up to date than these.
+
+    Raises HistoryGap when the log ends before what has been folded: it was put back to an older state.
+    """
+    reader = GroupReader(work.log, GROUP, partition)
+    while targets_on(shelf := await work.store.shelf(partition), projections) == targets:
+        await reader.check(max((shelf.checkpoint(t.build) for t in targets), default=START))
+        await work.log.clock.sleep(LOOK_INTERVAL_S)
 
 
 async def _claimed(work: Work, projections: Sequence[Projection], partition: int) -> Shelf:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Collection
 from typing import Any, TypeVar
 
 import msgspec
 
-from eventlog.entry import Entry
+from eventlog.codec import Codec
+from eventlog.entry import Entry, RawEntry
 from eventlog.event import Event
-from eventlog.ids import EntryId
+from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
+from eventlog.past import Stretch
 from eventlog.vocabulary import (
     BridgeEvent,
     ConversationCleared,
@@ -95,6 +98,8 @@ def oracle(events: list[Event], history_limit: int = 500) -> dict[str, Any]:
     letters: dict[str, dict[str, Any]] = {}
     totals: Counter[str] = Counter()
     minutes: dict[int, Counter[str]] = defaultdict(Counter)
+    chats: dict[str, Counter[str]] = defaultdict(Counter)
+    times: dict[str, list[int]] = defaultdict(list)
     for event in events:
         if event.session:
             _session(sessions, event)
@@ -110,6 +115,8 @@ def oracle(events: list[Event], history_limit: int = 500) -> dict[str, Any]:
                 label += ":" + getattr(event, name)
         totals[label] += 1
         minutes[event.occurred_at // 60_000_000][label] += 1
+        chats[event.conversation][label] += 1
+        times[event.conversation].append(event.occurred_at)
     return {
         "sessions": sessions,
         "statuses": Counter(s["status"] for s in sessions.values()),
@@ -120,6 +127,10 @@ def oracle(events: list[Event], history_limit: int = 500) -> dict[str, Any]:
         "reasons": Counter(k["reason"] for k in letters.values() if k["status"] == "parked"),
         "totals": dict(totals),
         "minutes": {minute: dict(counts) for minute, counts in minutes.items()},
+        "chats": {
+            chat: (dict(counts), min(times[chat]), max(times[chat]))
+            for chat, counts in chats.items()
+        },
     }
 
 
@@ -219,6 +230,10 @@ async def read_out(
                 consistency,
             )
         },
+        "chats": {
+            chat.conversation: (chat.counts, chat.first_at, chat.last_at)
+            for chat in await _everything(activity.conversations, page_size, consistency)
+        },
     }
 
 
@@ -246,6 +261,54 @@ async def _history(history: History, chat: str, limit: int, consistency: Consist
         cursor = page.cursor
         if cursor is None:
             return ids
+
+
+class ListedPast:
+    """An archive that is a list of one partition's entries, without gap from the first."""
+
+    def __init__(self) -> None:
+        self.entries: list[RawEntry] = []
+        self.reads = 0
+        self._codec = Codec()
+
+    async def position(self, partition: int) -> EntryId:
+        assert partition == 0
+        self.reads += 1
+        return self.entries[-1].id if self.entries else START
+
+    async def read(
+        self,
+        partition: int,
+        after: EntryId,
+        until: EntryId | None = None,
+        types: Collection[str] | None = None,
+    ) -> AsyncIterator[Stretch]:
+        assert partition == 0
+        chosen = [e for e in self.entries if e.id > after and (until is None or e.id <= until)]
+        if chosen:
+            wanted = [e for e in chosen if types is None or self._codec.decode(e.raw).type in types]
+            yield Stretch(wanted, chosen[-1].id)
+
+    async def of_conversation(
+        self,
+        partition: int,
+        conversation: str,
+        types: Collection[str],
+        *,
+        limit: int,
+        after: int = 0,
+        before: int | None = None,
+        newest_first: bool = False,
+    ) -> list[RawEntry]:
+        assert partition == 0
+        self.reads += 1
+        found = []
+        for raw in self.entries:
+            event = self._codec.decode(raw.raw)
+            is_between = after < raw.id.n and (before is None or raw.id.n < before)
+            if is_between and event.conversation == conversation and event.type in types:
+                found.append(raw)
+        return (found[::-1] if newest_first else found)[:limit]
 
 
 def fold(projection: DocumentProjection[S], *events: Event, key: str | None = None) -> S:

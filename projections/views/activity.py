@@ -1,4 +1,4 @@
-"""Activity: how many events of which kind, per minute and ever.
+"""Activity: how many events of which kind, per minute, per conversation and ever.
 
 A label is the event's type, and after a colon what sort of it, where there is one:
 `message.received:action`, `session.transitioned:completed`, `bridge.event:irc.system`.
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from eventlog.entry import Entry
+from eventlog.errors import InvalidQuery
 from eventlog.event import Event, UnknownEvent
 from eventlog.log import EventLog
 from eventlog.vocabulary import BridgeEvent, Message, SessionTransitioned
@@ -26,6 +27,13 @@ from projections.store import ModelStore
 MINUTE_US = 60_000_000
 REMEMBERED_SORTS = 1000
 """Sorts per type whose label is kept ready; a bridge may invent them without end."""
+
+CONVERSATION_LABELS = 200
+"""Labels of one conversation that are counted apart; what more sorts there are count as their type.
+A document is written whole at every change, so it must not grow without end."""
+
+OTHER = "other"
+"""The label of types beyond these."""
 
 _SORT_FIELDS: dict[type[Event], str] = {
     Message: "message_type",
@@ -46,6 +54,20 @@ class Total(msgspec.Struct):
 
     label: str
     count: int = 0
+
+
+class ConversationActivity(msgspec.Struct, omit_defaults=True):
+    """Events of one conversation by label. Times are µs UTC by the producers' clocks."""
+
+    conversation: str
+    counts: dict[str, int] = {}
+    first_at: int = 0
+    last_at: int = 0
+
+    @property
+    def event_count(self) -> int:
+        """How many events there were, of whatever kind."""
+        return sum(self.counts.values())
 
 
 class _Labels(dict[str | None, str]):
@@ -152,8 +174,57 @@ class TotalsProjection(DocumentProjection[Total]):
         return (("all", 0),)
 
 
+class ConversationActivityProjection(DocumentProjection[ConversationActivity]):
+    """Counts events by label in their conversation."""
+
+    name = "activity_conversations"
+    types = (Event,)
+    state_type = ConversationActivity
+
+    def key(self, event: Event) -> str:
+        """Return the conversation."""
+        return event.conversation
+
+    def initial(self, key: str) -> ConversationActivity:
+        """Return a conversation in which nothing happened."""
+        return ConversationActivity(key)
+
+    def apply(self, state: ConversationActivity, entry: Entry) -> ConversationActivity:
+        """Return the conversation with one event more."""
+        return self.apply_all(state, state.conversation, [entry])
+
+    def apply_all(
+        self, state: ConversationActivity | None, key: str, entries: Sequence[Entry]
+    ) -> ConversationActivity:
+        """Return the conversation with all the events."""
+        state = state or self.initial(key)
+        counts, first_us, last_us = state.counts, state.first_at, state.last_at
+        if not counts:
+            first_us = last_us = entries[0].event.occurred_at
+        for entry in entries:
+            event = entry.event
+            name = label(event)
+            count = counts.get(name)
+            if count is None and len(counts) >= CONVERSATION_LABELS:
+                name = event.type if isinstance(event, tuple(_SORT_FIELDS)) else OTHER
+                count = counts.get(name)
+            counts[name] = (count or 0) + 1
+            at_us = event.occurred_at
+            if at_us > last_us:
+                last_us = at_us
+            elif at_us < first_us:
+                first_us = at_us
+        state.first_at, state.last_at = first_us, last_us
+        return state
+
+    def index(self, key: str, state: ConversationActivity) -> tuple[IndexEntry, ...]:  # noqa: ARG002 - the state has it
+        """Return the one list of conversations, by last activity in ms."""
+        return (("all", state.last_at // 1000),)
+
+
 ACTIVITY_MINUTES = MinutesProjection()
 ACTIVITY_TOTALS = TotalsProjection()
+ACTIVITY_CONVERSATIONS = ConversationActivityProjection()
 
 
 class _Place(NamedTuple):
@@ -167,6 +238,7 @@ class Activity:
         self._log = log
         self._minutes = LiveDocuments(log, ACTIVITY_MINUTES, store)
         self._totals = LiveDocuments(log, ACTIVITY_TOTALS, store)
+        self._conversations = LiveDocuments(log, ACTIVITY_CONVERSATIONS, store)
 
     async def totals(self, *, consistency: Consistency = "live") -> dict[str, int]:
         """Return how many events each label has."""
@@ -182,6 +254,23 @@ class Activity:
             counts[name.partition(":")[0]] += count
         return dict(counts)
 
+    async def of_conversation(
+        self, conversation: str, *, consistency: Consistency = "live"
+    ) -> ConversationActivity | None:
+        """Return what happened in a conversation, None where nothing did."""
+        partition = self._log.partition_of(conversation)
+        return await self._conversations.get(partition, conversation, consistency)
+
+    async def conversations(
+        self,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        consistency: Consistency = "live",
+    ) -> Page[ConversationActivity]:
+        """Return all conversations, most recently active first. Raises InvalidCursor, InvalidQuery."""
+        return await self._conversations.page("all", limit, cursor, consistency)
+
     async def per_minute(
         self,
         from_us: int,
@@ -194,8 +283,10 @@ class Activity:
         """Return the minutes in which anything occurred, newest first.
 
         The minutes that overlap `from_us` up to, not with, `to_us`; both µs UTC. Raises
-        InvalidCursor.
+        InvalidCursor, and InvalidQuery for a limit below 1.
         """
+        if limit < 1:
+            raise InvalidQuery(f"a page of {limit} minutes.", remedy="Ask for at least one.")
         end = -(-to_us // MINUTE_US)
         if cursor is not None:
             end = min(end, decode_cursor(cursor, _Place).before_minute)

@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from eventlog.entry import Entry
+from eventlog.errors import InvalidQuery
 from eventlog.log import EventLog
 from eventlog.vocabulary import (
     DeadLetterDiscarded,
@@ -108,6 +109,11 @@ def _park(state: DeadLetter, event: DeadLetterParked) -> None:
     state.reply_to = event.reply_to
 
 
+def _score(parked_us: int | None, default: float) -> float:
+    """Return the lowest score that a letter parked at that time or later can have."""
+    return default if parked_us is None else float(-(-parked_us // 1000))
+
+
 DEAD_LETTERS = DeadLettersProjection()
 
 
@@ -135,18 +141,36 @@ class DeadLetters:
         group: str | None = None,
         conversation: str | None = None,
         reason: str | None = None,
+        parked_after_us: int | None = None,
+        parked_before_us: int | None = None,
         limit: int = 50,
         cursor: str | None = None,
         consistency: Consistency = "live",
     ) -> Page[DeadLetter]:
         """Return letters by the time they were parked, newest first, by at most one of the four.
 
-        By group, conversation or reason: the parked ones. By nothing: all. Raises InvalidCursor.
+        By group, conversation or reason: the parked ones. By nothing: all. With it goes an age:
+        those parked from `parked_after_us` up to, not with, `parked_before_us`, in µs UTC, of which
+        whole ms are compared. Raises InvalidQuery, InvalidCursor.
+
+        >>> hour_ago_us = time.time_ns() // 1000 - 3_600_000_000
+        >>> page = await letters.list(reason="timeout", parked_before_us=hour_ago_us)
         """
+        lowest, below = (
+            _score(parked_after_us, float("-inf")),
+            _score(parked_before_us, float("inf")),
+        )
+        if lowest >= below:
+            raise InvalidQuery(
+                f"no letter is parked after {parked_after_us} and before {parked_before_us}.",
+                remedy="Give the earlier time as `parked_after_us`.",
+            )
         index = one_index(
             {"status": status, "group": group, "conversation": conversation, "reason": reason}
         )
-        return await self._documents.page(index, limit, cursor, consistency)
+        return await self._documents.page(
+            index, limit, cursor, consistency, lowest_score=lowest, below_score=below
+        )
 
     async def counts_by_reason(self, *, consistency: Consistency = "live") -> dict[str, int]:
         """Return how many letters are parked for each reason."""

@@ -1,8 +1,14 @@
-"""Sessions: one document each, found by status, project, conversation and user."""
+"""Sessions: one document each, found by status, project, conversation and user.
+
+A document lives with its conversation's partition. Where one session id is used in conversations of
+several partitions, each of them has a record of it; the one last active stands for the session (of
+equals that of the lowest partition), and the others show up in no list.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
 from typing import get_args
 
 import msgspec
@@ -149,12 +155,16 @@ class Sessions:
         conversation: str | None = None,
         consistency: Consistency = "live",
     ) -> Session | None:
-        """Return the session, or None. Naming its conversation saves asking every partition."""
+        """Return the session, or None: of several records the one that stands for it.
+
+        Naming its conversation saves asking every partition and gives the record of that one, by
+        whose version `append(expected_version=…)` to that conversation is checked.
+        """
         if conversation is not None:
             partition = self._log.partition_of(conversation)
             return await self._documents.get(partition, session, consistency)
-        found = await self._documents.find(session, consistency)
-        return max(found, key=lambda each: each.last_activity_at, default=None)
+        found = await self._documents.find(session, consistency)  # in order of partitions
+        return _standing(dict(enumerate(found))) if found else None
 
     async def list(
         self,
@@ -169,19 +179,58 @@ class Sessions:
     ) -> Page[Session]:
         """Return sessions by latest activity, newest first, by at most one of the four.
 
-        Raises InvalidCursor.
+        Each is there once, in the list that the record which stands for it belongs to. A page is
+        shorter than asked for where others were left out; its cursor goes on nevertheless. Raises
+        InvalidQuery, InvalidCursor.
         """
         index = one_index(
             {"status": status, "project": project, "conversation": conversation, "user": user}
         )
-        return await self._documents.page(index, limit, cursor, consistency)
+        page = await self._documents.page(index, limit, cursor, consistency)
+        return page._replace(items=list(await self._only_standing(page.items, consistency)))
 
     async def idle(self, before_us: int, *, limit: int = 500) -> Sequence[Session]:
-        """Return active sessions last active before a time in µs, the longest idle first."""
+        """Return active sessions last active before a time in µs, the longest idle first.
+
+        Every record on its own, since each falls asleep in its own partition.
+        """
         page = await self._documents.page(IDLE, limit, lowest_score=-before_us / 1000)
         return page.items
 
     async def counts(self, *, consistency: Consistency = "live") -> dict[SessionStatus, int]:
-        """Return how many sessions each status has."""
+        """Return how many records each status has, which costs the same for any number of them.
+
+        A session whose id is used in conversations of several partitions counts in each of them.
+        """
         found = await self._documents.counts("status", consistency)
         return {status: found.get(status, 0) for status in STATUSES}
+
+    async def _only_standing(
+        self, found: Sequence[Session], consistency: Consistency
+    ) -> Sequence[Session]:
+        """Return those that stand for their session, in order.
+
+        Each partition is asked once, for the sessions of which the page has no record from there.
+        """
+        records: dict[str, dict[int, Session]] = {}
+        for session in found:
+            place = self._log.partition_of(session.conversation)
+            records.setdefault(session.id, {})[place] = session
+        wanted = {
+            partition: [session for session, here in records.items() if partition not in here]
+            for partition in range(self._log.partition_count)
+        }
+        asked = {partition: ids for partition, ids in wanted.items() if ids}
+        reads = (self._documents.get_many(p, ids, consistency) for p, ids in asked.items())
+        for (partition, ids), others in zip(
+            asked.items(), await asyncio.gather(*reads), strict=True
+        ):
+            for session_id, other in zip(ids, others, strict=True):
+                if other is not None:
+                    records[session_id][partition] = other
+        return [each for each in found if each is _standing(records[each.id])]
+
+
+def _standing(records: Mapping[int, Session]) -> Session:
+    """Return the record last active, of equals that of the lowest partition."""
+    return records[max(records, key=lambda place: (records[place].last_activity_at, -place))]

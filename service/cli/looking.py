@@ -11,11 +11,13 @@ from eventlog.entry import Entry
 from eventlog.log import EventLog
 from eventlog.session import SessionStatus
 from eventlog.settings import Settings
+from eventlog.vocabulary import MessageType
 from projections.projector import Projector
 from projections.views.activity import Activity
 from projections.views.dead_letters import DeadLetters, LetterStatus
 from projections.views.history import History
 from projections.views.sessions import Sessions
+from service.cli.ages import age_us
 from service.cli.options import AsJson, CursorOption, Limit, examples, run, settings_of
 from service.cli.output import (
     cell,
@@ -27,7 +29,7 @@ from service.cli.output import (
     print_table,
     say,
 )
-from service.wiring import new_archiver
+from service.wiring import new_archiver, new_past
 
 
 def register(app: typer.Typer) -> None:
@@ -41,7 +43,9 @@ def register(app: typer.Typer) -> None:
     )(tail)
     app.command(
         epilog=examples(
-            "eventlog history 'irc:#mediawiki' --limit 20", "eventlog history a:1 --json"
+            "eventlog history 'irc:#mediawiki' --limit 20",
+            "eventlog history 'irc:#mediawiki' --sender Susan --first",
+            "eventlog history a:1 --json",
         )
     )(history)
     app.command(epilog=examples("eventlog sessions --status active", "eventlog sessions --json"))(
@@ -50,7 +54,9 @@ def register(app: typer.Typer) -> None:
     app.command(
         "dead-letters",
         epilog=examples(
-            "eventlog dead-letters --reason mailboxfull", "eventlog dead-letters --json"
+            "eventlog dead-letters --reason mailboxfull",
+            "eventlog dead-letters --status parked --older-than 2h",
+            "eventlog dead-letters --json",
         ),
     )(dead_letters)
     app.command(epilog=examples("eventlog status", "eventlog status --json"))(status)
@@ -112,28 +118,47 @@ def _print_entry(log: EventLog, entry: Entry, *, as_json: bool) -> None:
 def history(
     context: typer.Context,
     conversation: Annotated[str, typer.Argument(help="For example irc:#mediawiki.")],
+    first: Annotated[bool, typer.Option("--first", help="Begin at the first message.")] = False,
+    sender: Annotated[str | None, typer.Option(help="Only by this sender.")] = None,
+    event_type: Annotated[
+        str | None, typer.Option("--type", help="Only message.received, or only message.sent.")
+    ] = None,
+    message_type: Annotated[
+        MessageType | None, typer.Option(help="Only messages of this kind.")
+    ] = None,
     limit: Limit = 20,
     cursor: CursorOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the last messages of a conversation, oldest first."""
-    run(_history(settings_of(context), conversation, limit, cursor, as_json=as_json))
+    """Show the last messages of a conversation, or the first, back into the archive; oldest first.
+
+    A cursor goes on the way its line says, with its page's filter.
+    """
+    query = {"sender": sender, "event_type": event_type, "message_type": message_type}
+    query |= {"cursor": cursor}
+    work = _history(settings_of(context), conversation, limit, query, first=first, as_json=as_json)
+    run(work)
 
 
 async def _history(
-    settings: Settings, conversation: str, limit: int, cursor: str | None, *, as_json: bool
+    settings: Settings,
+    conversation: str,
+    limit: int,
+    query: dict[str, Any],
+    *,
+    first: bool,
+    as_json: bool,
 ) -> None:
     async with EventLog.open(settings=settings) as log:
-        page = await History(log).last(conversation, limit, cursor=cursor)
+        view = History(log, past=new_past(log))
+        page = await (view.first if first else view.last)(conversation, limit, **query)
+        while page.cursor and not page.entries:  # far to go to the next one that passes
+            page = await view.page(page.cursor, limit)
         if as_json:
-            messages = [msgspec.Raw(log.codec.encode(entry.event)) for entry in page.entries]
-            print_json(
-                {
-                    "messages": messages,
-                    "cursor": page.cursor,
-                    "earlier_count": page.earlier_count,
-                }
-            )
+            encoded = [msgspec.Raw(log.codec.encode(entry.event)) for entry in page.entries]
+            counts = {"earlier_count": page.earlier_count, "later_count": page.later_count}
+            cursors = {"cursor": page.cursor, "older": page.older, "newer": page.newer}
+            print_json({"messages": encoded, **cursors, **counts})
             return
     rows: list[tuple[Any, ...]] = []
     for entry in page.entries:
@@ -141,8 +166,10 @@ async def _history(
         says = "←" if event.type == "message.received" else "→"
         rows.append((moment(event.occurred_at), says, event.sender or event.session, event.text))
     if not print_table(("time (UTC)", "", "sender", "text"), rows):
-        say(f"no messages in {conversation}", "yellow")
-    _print_cursor(page.cursor, f"{page.earlier_count:,} earlier")
+        say(f"no such messages in {conversation}", "yellow")
+    _print_cursor(page.older, f"{page.earlier_count:,} earlier")
+    if page.later_count:
+        _print_cursor(page.newer, f"{page.later_count:,} later")
 
 
 def sessions(
@@ -194,21 +221,41 @@ def dead_letters(
     group: Annotated[str | None, typer.Option(help="Parked by this group.")] = None,
     conversation: Annotated[str | None, typer.Option(help="Parked in this conversation.")] = None,
     reason: Annotated[str | None, typer.Option(help="Parked for this reason.")] = None,
+    older_than: Annotated[
+        int | None,
+        typer.Option(parser=age_us, metavar="AGE", help="Parked longer ago: 30m, 2h, 7d, 1d12h."),
+    ] = None,
+    newer_than: Annotated[
+        int | None, typer.Option(parser=age_us, metavar="AGE", help="Parked since then.")
+    ] = None,
     limit: Limit = 20,
     cursor: CursorOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """List dead letters, newest first, by at most one of the filters, with counts by reason."""
+    """List dead letters, newest first, by age and at most one other filter, with counts by reason."""
     filters = {"status": status, "group": group, "conversation": conversation, "reason": reason}
-    run(_dead_letters(settings_of(context), filters, limit, cursor, as_json=as_json))
+    ages = newer_than, older_than
+    if newer_than is not None and older_than is not None and newer_than <= older_than:
+        raise typer.BadParameter("--newer-than must be longer ago than --older-than.")
+    run(_dead_letters(settings_of(context), filters, ages, limit, cursor, as_json=as_json))
 
 
 async def _dead_letters(
-    settings: Settings, filters: dict[str, Any], limit: int, cursor: str | None, *, as_json: bool
+    settings: Settings,
+    filters: dict[str, Any],
+    ages_us: tuple[int | None, int | None],
+    limit: int,
+    cursor: str | None,
+    *,
+    as_json: bool,
 ) -> None:
     async with EventLog.open(settings=settings) as log:
         letters = DeadLetters(log)
-        page = await letters.list(**filters, limit=limit, cursor=cursor)
+        now_us = log.clock.now_us()
+        after, before = (None if age is None else now_us - age for age in ages_us)
+        page = await letters.list(
+            **filters, parked_after_us=after, parked_before_us=before, limit=limit, cursor=cursor
+        )
         reasons = await letters.counts_by_reason()
     if as_json:
         print_json({"dead_letters": page.items, "reasons": reasons, "cursor": page.cursor})

@@ -24,6 +24,7 @@ from eventlog.log import EventLog
 from eventlog.settings import Settings
 from eventlog.vocabulary import MessageReceived
 from projections.letters import GROUP as PROJECTOR
+from projections.paging import encode_cursor
 from projections.projector import Projector
 from service.cli.main import run as run_here
 from service.wiring import new_archiver
@@ -35,6 +36,7 @@ CHAT = "irc:#mediawiki"
 COMMANDS = (
     "demo up import tail history sessions dead-letters query status doctor".split()  # noqa: SIM905 - as in the help
 )
+OF_ANOTHER_CHAT = encode_cursor(("other", "older", (1, 1, 1), (None, None, None)))
 SESSION = re.compile(r"openhands:ponylang__ponyc-\d{4}:2025-04-30T\d\d:\d\d:\d\d")
 
 
@@ -124,7 +126,7 @@ async def test_tables_for_people_keep_a_line_per_row_when_piped(sample):
     assert lines[0].split() == ["time", "(UTC)", "sender", "text"]
     assert lines[-1].startswith("2013-01-27 22:01:04  ←  Susan ")
     assert max(map(len, lines)) > 80
-    assert re.fullmatch(r"1,193 earlier: --cursor \w+\n", history.err)
+    assert re.fullmatch(r"1,193 earlier: --cursor [\w-]+\n", history.err)
     rows = sessions.out.splitlines()[1:]
     assert [row.split()[1] for row in rows] == ["failed", "completed", "completed"]
     assert all(SESSION.match(row) for row in rows)
@@ -155,6 +157,69 @@ async def test_json_for_programs(sample):
     assert len(letters.json()["dead_letters"]) == sum(letters.json()["reasons"].values()) == 6
     assert sum(status.json()["events_by_type"].values()) == 1449
     assert {finding["verdict"] for finding in doctor.json()} == {"fine"}
+
+
+async def test_history_is_paged_both_ways_and_filtered(sample):
+    first, sent, actions = await side_by_side(
+        [
+            sample.run("history", CHAT, "--first", "--limit", "3", "--json"),
+            sample.run("history", CHAT, "--type", "message.sent", "--limit", "2", "--json"),
+            sample.run(
+                "history", CHAT, "--message-type", "action", "--sender", "Jasper_Deng", "--json"
+            ),
+        ]
+    )
+    page = first.json()
+    assert (page["earlier_count"], page["later_count"], page["older"]) == (0, 1197, None)
+    assert page["cursor"] == page["newer"]
+    words = ["history", CHAT, "--limit", "3", "--json", "--cursor"]
+    second = (await sample.run(*words, page["cursor"])).json()
+    assert second["earlier_count"] == 3
+    assert (await sample.run(*words, second["older"])).json()["messages"] == page["messages"]
+    assert [m["type"] for m in sent.json()["messages"]] == ["message.sent"] * 2
+    told = actions.json()["messages"]
+    assert told
+    assert {(m["sender"], m["message_type"]) for m in told} == {("Jasper_Deng", "action")}
+
+
+async def test_history_goes_on_into_the_archive(tmp_path):
+    cli = Cli(tmp_path, EVENTLOG_CHAT_HISTORY_LIMIT="5")
+    path = write(tmp_path / "x.jsonl", *(line(n) for n in range(40)))
+    assert (await cli.run("import", path)).code == 0
+    async with opened(cli) as log:
+        assert len(await log.client.keys("*:feed:c")) == 1
+        async with new_archiver(log) as archiver:
+            await archiver.run_once()
+        stream = log.keys.stream(log.partition_of("c"))
+        await log.client.xtrim(stream, maxlen=3, approximate=False)
+        page = (await cli.run("history", "c", "--limit", "30", "--json")).json()
+        assert [m["text"] for m in page["messages"]] == [f"text {n}" for n in range(10, 40)]
+        shown = await cli.run("history", "c", "--limit", "10", "--cursor", page["cursor"])
+    assert shown.out.splitlines()[-1].endswith("text 9")
+    assert re.fullmatch(r"30 later: --cursor [\w-]+\n", shown.err)
+
+
+async def test_dead_letters_are_listed_by_age(sample):
+    everything = (await sample.run("dead-letters", "--json")).json()["dead_letters"]
+    parked = [each["parked_at"] for each in everything]
+    assert parked == sorted(parked, reverse=True)
+    middle_s = int(time.time() - (parked[2] + parked[3]) / 2e6)
+    older, newer, both, one = await side_by_side(
+        [
+            sample.run("dead-letters", "--json", "--older-than", f"{middle_s}s"),
+            sample.run("dead-letters", "--json", "--newer-than", f"{middle_s}s"),
+            sample.run("dead-letters", "--json", "--newer-than", "999w", "--older-than", "1d12h"),
+            sample.run("dead-letters", "--json", "--older-than", f"{middle_s}s", "--limit", "1"),
+        ]
+    )
+    assert older.json()["dead_letters"] == everything[3:]
+    assert newer.json()["dead_letters"] == everything[:3]
+    since = time.time() - 999 * 7 * 86_400
+    assert both.json()["dead_letters"] == [e for e in everything if e["parked_at"] / 1e6 > since]
+    cursor = one.json()["cursor"]
+    words = ["--older-than", f"{middle_s}s", "--limit", "1", "--cursor", cursor]
+    following = await sample.run("dead-letters", "--json", *words)
+    assert following.json()["dead_letters"] == everything[4:5]
 
 
 async def test_on_a_terminal_ids_stay_whole_and_texts_give_way(sample):
@@ -297,7 +362,12 @@ async def test_errors_are_one_line_without_a_traceback(sample, tmp_path):
         (2, "no cursor of this list", "history|c|--cursor|abc", {}),
         (2, "'yesterday' is no cursor", "tail|--from|yesterday", {}),
         (2, "has 2 partitions, the log 8", "tail|--from|0-0,0-0", {}),
+        (2, "belongs to another list", f"history|c|--cursor|{OF_ANOTHER_CHAT}", {}),
+        (2, "One of message.received", "history|c|--type|message.queued", {}),
+        (2, "'song' is not one of 'text'", "history|c|--message-type|song", {}),
         (2, "takes one of status", "sessions|--status|active|--user|u", {}),
+        (2, "'soon' is no duration", "dead-letters|--older-than|soon", {}),
+        (2, "must be longer ago", "dead-letters|--older-than|2h|--newer-than|1h30m", {}),
         (2, "EVENTLOG_PORT is no setting", "status", {"EVENTLOG_PORT": "1"}),
         (2, "cannot read settings from nope.toml", "--config|nope.toml|status", {}),
         (2, "was created with 8", "status", {"EVENTLOG_PARTITION_COUNT": "3"}),

@@ -27,8 +27,8 @@ async def quick(server_url: str) -> AsyncIterator[EventLog]:
 
 
 async def settle(*keepers: LeaseKeeper) -> None:
-    """Two rounds of heartbeats: the first gives up what the second takes."""
-    for keeper in keepers * 2:
+    """Three rounds of heartbeats: all are known, what is too much is given up, and is taken."""
+    for keeper in keepers * 3:
         await keeper.refresh()
 
 

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
+from eventlog.errors import InvalidQuery
 from eventlog.event import Event
 from eventlog.log import EventLog
 from eventlog.vocabulary import (
@@ -107,3 +112,57 @@ async def test_lists_and_counts_follow_the_letters() -> None:
         assert found
         assert found == await letters.get("l1")
         assert await letters.get("l9") is None
+
+
+async def test_letters_are_listed_by_age_alone_or_with_one_filter() -> None:
+    async with EventLog.in_memory(partition_count=3) as log:
+        letters = DeadLetters(log, MemoryModels(log))
+        events = [
+            DeadLetterParked(
+                conversation=f"chat:{n}",
+                letter=f"l{n}",
+                group="delivery",
+                reason="xy"[n % 2],
+                occurred_at=n * 1000,
+            )
+            for n in range(10)
+        ]
+        await log.append(events)
+
+        async def listed(**bounds: Any) -> list[str]:
+            found: list[str] = []
+            cursor = None
+            while True:
+                page = await letters.list(**bounds, limit=2, cursor=cursor)
+                found += [each.letter for each in page.items]
+                cursor = page.cursor
+                if cursor is None:
+                    return found
+
+        assert await listed(parked_before_us=4000) == ["l3", "l2", "l1", "l0"]
+        assert await listed(parked_after_us=7000) == ["l9", "l8", "l7"]
+        within = {"parked_after_us": 2000, "parked_before_us": 8000}
+        assert await listed(**within) == ["l7", "l6", "l5", "l4", "l3", "l2"]
+        assert await listed(**within, reason="x") == ["l6", "l4", "l2"]
+        assert await listed(**within, conversation="chat:5") == ["l5"]
+        assert await listed(**within, status="resolved") == []
+        # What the store has, and not the tail alone, is cut off by age.
+        assert (await letters.list(parked_before_us=4000, consistency="stored")).items == []
+
+
+async def test_a_time_within_a_millisecond_is_the_next_one() -> None:
+    async with EventLog.in_memory(partition_count=1) as log:
+        letters = DeadLetters(log, MemoryModels(log))
+        await log.append(parked(at_us=5000))
+        assert (await letters.list(parked_before_us=5000)).items == []
+        assert len((await letters.list(parked_before_us=5001)).items) == 1
+        assert len((await letters.list(parked_after_us=5000)).items) == 1
+        assert (await letters.list(parked_after_us=5001)).items == []
+
+
+async def test_an_age_that_no_letter_can_have_is_refused() -> None:
+    async with EventLog.in_memory(partition_count=1) as log:
+        letters = DeadLetters(log, MemoryModels(log))
+        for bounds in ((9000, 5000), (5000, 5000)):
+            with pytest.raises(InvalidQuery):
+                await letters.list(parked_after_us=bounds[0], parked_before_us=bounds[1])

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eventlog.event import Event
+from eventlog.ids import new_event_id
+from eventlog.log import EventLog
 from eventlog.session import SessionStatus
 from eventlog.vocabulary import (
+    BridgeEvent,
     ConversationMapped,
     MessageQueued,
     MessageReceived,
@@ -18,7 +24,11 @@ from eventlog.vocabulary import (
     ToolCalled,
     ToolReturned,
 )
-from projections.views.sessions import SESSIONS, Session
+from projections.live import LiveDocuments
+from projections.memory_models import MemoryModels
+from projections.store import DocumentsReply, DocumentsRequest
+from projections.views.sessions import SESSIONS, STATUSES, Session, Sessions
+from tests.logs import conversation_in
 from tests.projecting import fold
 
 ENVELOPE: dict[str, Any] = {"conversation": "telegram:1", "session": "s1"}
@@ -128,3 +138,138 @@ def test_falling_asleep_is_no_activity_and_waking_up_is() -> None:
 def test_a_session_survives_being_stored() -> None:
     session = fold(SESSIONS, started(), MessageSent(**ENVELOPE, text="a"), moved("completed"))
     assert msgspec.json.decode(msgspec.json.encode(session), type=Session) == session
+
+
+EVERY_KIND: tuple[Callable[[], Event], ...] = (
+    started,
+    lambda: started(3_000_000, "pending"),
+    *(lambda status=status: moved(status, 4_000_000) for status in STATUSES),  # type: ignore[misc]
+    lambda: SessionTouched(**ENVELOPE, occurred_at=5_000_000),
+    lambda: MessageReceived(**ENVELOPE, text="q", occurred_at=6_000_000),
+    lambda: MessageSent(**ENVELOPE, text="a", occurred_at=1),
+    lambda: MessageQueued(**ENVELOPE, text="a", occurred_at=7_000_000),
+    lambda: ToolCalled(**ENVELOPE, call="1", name="find", occurred_at=8_000_000),
+    lambda: ToolReturned(**ENVELOPE, call="1", is_error=True, occurred_at=9_000_000),
+    lambda: ConversationMapped(**ENVELOPE, occurred_at=2_000_000),
+    lambda: BridgeEvent(**ENVELOPE, event_type="x", occurred_at=2_500_000),
+    lambda: SessionStarted(**{**ENVELOPE, "conversation": "telegram:2"}, project="late"),
+)
+
+
+@given(st.lists(st.sampled_from(EVERY_KIND), min_size=1, max_size=8))
+async def test_after_every_event_each_index_holds_a_session_exactly_where_it_stands(
+    kinds: list[Callable[[], Event]],
+) -> None:
+    async with EventLog.in_memory(partition_count=1) as log:
+        sessions = Sessions(log, MemoryModels(log))
+        for kind in kinds:
+            await log.append(msgspec.structs.replace(kind(), id=new_event_id()))
+            session = await sessions.get("s1")
+            assert session
+            assert await sessions.counts() == {
+                status: int(session.status == status) for status in STATUSES
+            }
+            for status in STATUSES:
+                listed = (await sessions.list(status=status)).items
+                assert listed == [session] * (session.status == status)
+            for project in ("p", "late"):
+                listed = (await sessions.list(project=project)).items
+                assert listed == [session] * (session.project == project)
+            for conversation in ("telegram:1", "telegram:2"):
+                listed = (await sessions.list(conversation=conversation)).items
+                assert listed == [session] * (session.conversation == conversation)
+            assert (await sessions.list(user="u")).items == [session] * (session.user == "u")
+            idle = await sessions.idle(session.last_activity_at + 1)
+            assert list(idle) == [session] * (session.status == "active")
+            assert await sessions.idle(session.last_activity_at - 1000) == []
+
+
+def used(session: str, conversation: str, at_ms: int) -> SessionTouched:
+    return SessionTouched(conversation=conversation, session=session, occurred_at=at_ms * 1000)
+
+
+def two_places(log: EventLog) -> tuple[str, str]:
+    """Return conversations of the first and of the last partition."""
+    return conversation_in(log, 0), conversation_in(log, log.partition_count - 1)
+
+
+async def test_a_session_used_in_two_places_is_one_session_where_it_was_active_last() -> None:
+    async with EventLog.in_memory(partition_count=4) as log:
+        sessions = Sessions(log, MemoryModels(log))
+        one, other = two_places(log)
+        await log.append([used("s", one, 5), used("s", other, 9), used("t", one, 7)])
+        page = await sessions.list()
+        assert [(each.id, each.conversation) for each in page.items] == [("s", other), ("t", one)]
+        assert await sessions.get("s") == page.items[0]
+        assert [each.id for each in (await sessions.list(conversation=one)).items] == ["t"]
+        # Each place still has its own version to write by.
+        here = await sessions.get("s", conversation=one)
+        assert here
+        assert (here.conversation, here.version) == (one, 1)
+        await log.append(SessionTransitioned(conversation=one, session="s", to_status="failed"))
+        assert [each.id for each in (await sessions.list(status="active")).items] == ["t"]
+        [failed] = (await sessions.list(status="failed")).items
+        assert failed == await sessions.get("s")
+        assert failed.conversation == one
+        assert await sessions.counts() == {**dict.fromkeys(STATUSES, 0), "active": 2, "failed": 1}
+
+
+async def test_of_two_places_active_at_once_the_lower_partition_stands_for_the_session() -> None:
+    async with EventLog.in_memory(partition_count=4) as log:
+        sessions = Sessions(log, MemoryModels(log))
+        one, other = two_places(log)
+        await log.append([used("s", other, 5), used("s", one, 5)])
+        [only] = (await sessions.list()).items
+        assert only == await sessions.get("s")
+        assert only.conversation == one
+
+
+async def test_pages_show_each_session_once_though_all_were_used_in_two_places() -> None:
+    async with EventLog.in_memory(partition_count=4) as log:
+        sessions = Sessions(log, MemoryModels(log))
+        one, other = two_places(log)
+        await log.append([used(f"s{n}", one, n) for n in range(10)])
+        await log.append([used(f"s{n}", other, 9 - n) for n in range(10)])
+        found: list[str] = []
+        cursor = None
+        while True:
+            page = await sessions.list(limit=3, cursor=cursor)
+            found += [each.id for each in page.items]
+            cursor = page.cursor
+            if cursor is None:
+                break
+        assert sorted(found) == [f"s{n}" for n in range(10)]
+
+
+class Counted(MemoryModels):
+    """Read models that count how often they are asked."""
+
+    reads = 0
+
+    async def read_documents(self, partition: int, request: DocumentsRequest) -> DocumentsReply:
+        self.reads += 1
+        return await super().read_documents(partition, request)
+
+
+@pytest.mark.parametrize(("partition_count", "more"), [(1, 0), (4, 4)])
+async def test_a_page_asks_each_partition_at_most_once_more_and_not_where_there_is_one(
+    partition_count: int, more: int
+) -> None:
+    async with EventLog.in_memory(partition_count=partition_count) as log:
+        store = Counted(log)
+        sessions, documents = Sessions(log, store), LiveDocuments(log, SESSIONS, store)
+        await documents.page("all", 5)
+        for_nothing, store.reads = store.reads, 0
+        await sessions.list(limit=5)
+        assert store.reads == for_nothing
+        await log.append([used(f"s{n}", f"c{n}", n) for n in range(9)])
+        store.reads = 0
+        await documents.page("all", 5)
+        for_page, store.reads = store.reads, 0
+        await sessions.list(limit=5)
+        assert store.reads == for_page + more
+        store.reads = 0
+        await documents.page("conversation:c1", 5)
+        for_page, store.reads = store.reads, 0
+        await sessions.list(conversation="c1", limit=5)
+        assert store.reads == for_page + max(0, more - 1)  # its own partition is not asked again
