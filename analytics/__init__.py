@@ -4,6 +4,7 @@ from analytics.archiver import Archiver, Rolling
 from analytics.catalogue import Catalogue
 from analytics.connection import VIEWS, connect
 from analytics.copiers import Copiers
+from analytics.past import ArchivedPast
 from analytics.segment import Coverage, Segment
 from analytics.status import PartitionStatus, archive_status
 from analytics.storage import DirectoryStorage, Storage
@@ -11,6 +12,7 @@ from analytics.warehouse import Warehouse
 
 __all__ = [
     "VIEWS",
+    "ArchivedPast",
     "Archiver",
     "Catalogue",
     "Copiers",

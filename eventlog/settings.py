@@ -125,6 +125,19 @@ _ENVIRONMENT = {
 """Environment variable → setting."""
 
 
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Return the environment variables that give another process the same settings.
+
+    A password is among them: hand them over as an environment, not on a command line.
+    """
+    values = msgspec.structs.asdict(settings)
+    return {
+        variable: str(values[name])
+        for variable, name in _ENVIRONMENT.items()
+        if values[name] is not None
+    }
+
+
 def load_settings(
     *,
     environment: Mapping[str, str] | None = None,

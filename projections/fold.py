@@ -168,14 +168,19 @@ class DocumentSlot(Generic[S]):
             indexed: dict[str, float] = {}
         else:
             changes.written[key] = _encode(state).decode()
-            indexed = _checked(self.projection.index(key, state))
+            indexed = dict(self.projection.index(key, state))
         old = cached.indexed
         if indexed != old:
             for name, score in indexed.items():
                 if old.get(name) != score:
-                    changes.indexed.setdefault(name, {})[key] = score
-            for name in old:
-                if name not in indexed:
+                    if math.isnan(score):
+                        raise ValueError("a document's index score is not a number")
+                    joined = changes.indexed.get(name)
+                    if joined is None:
+                        joined = changes.indexed[name] = {}
+                    joined[key] = score
+            if indexed.keys() != old.keys():
+                for name in old.keys() - indexed.keys():
                     changes.unindexed.setdefault(name, []).append(key)
         cached.state, cached.indexed = state, indexed
 

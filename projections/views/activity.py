@@ -174,6 +174,13 @@ class TotalsProjection(DocumentProjection[Total]):
         return (("all", 0),)
 
 
+def _bounded(name: str, event: Event, counts: dict[str, int]) -> str:
+    """Return the label to count an event under, which is a coarser one where there are too many."""
+    if len(counts) < CONVERSATION_LABELS:
+        return name
+    return event.type if isinstance(event, tuple(_SORT_FIELDS)) else OTHER
+
+
 class ConversationActivityProjection(DocumentProjection[ConversationActivity]):
     """Counts events by label in their conversation."""
 
@@ -204,11 +211,11 @@ class ConversationActivityProjection(DocumentProjection[ConversationActivity]):
         for entry in entries:
             event = entry.event
             name = label(event)
-            count = counts.get(name)
-            if count is None and len(counts) >= CONVERSATION_LABELS:
-                name = event.type if isinstance(event, tuple(_SORT_FIELDS)) else OTHER
-                count = counts.get(name)
-            counts[name] = (count or 0) + 1
+            if name in counts:
+                counts[name] += 1
+            else:
+                name = _bounded(name, event, counts)
+                counts[name] = counts.get(name, 0) + 1
             at_us = event.occurred_at
             if at_us > last_us:
                 last_us = at_us

@@ -7,12 +7,12 @@ import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
 from eventlog.log import EventLog
-from eventlog.settings import Settings
+from eventlog.settings import Settings, environment_of
 from projections.projection import Projection
 from projections.rebuild import Rebuilt, cancel, drop, rebuild, retire, rollback
 from projections.registry import find_projection, load_projections
@@ -57,7 +57,8 @@ def rebuild_one(
         run(rebuilding(settings, projections, chosen, BuildBar(chosen.model, quiet=True)))
         return
     bar = BuildBar(chosen.model, quiet=as_json)
-    rebuilt = run(rebuild_in_processes(settings, projections, chosen, bar, processes))
+    helpers = Helpers(settings, named or [], chosen, (processes or _default_process_count()) - 1)
+    rebuilt = run(rebuild_in_processes(settings, projections, chosen, bar, helpers))
     _told(rebuilt, as_json=as_json)
 
 
@@ -131,31 +132,48 @@ async def rebuilding(
             return await rebuild(log, chosen, past=new_past(log), on_progress=bar.show)
 
 
+class Helpers(NamedTuple):
+    """Processes that build beside this one."""
+
+    settings: Settings
+    named: Sequence[str]
+    """Projections by `module:object`, as this process was given them."""
+    chosen: Projection
+    count: int
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        """Run them until the block ends; they share the partitions with whoever builds in it."""
+        command = [sys.executable, "-m", "service", "projections", "rebuild", self.chosen.name]
+        command += ["--as-helper", *(f"--projection={name}" for name in self.named)]
+        helpers = [
+            await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                env={**os.environ, **environment_of(self.settings)},
+            )
+            for _ in range(self.count)
+        ]
+        try:
+            yield
+        finally:
+            for helper in helpers:
+                if helper.returncode is None:
+                    helper.terminate()
+            await asyncio.gather(*(helper.wait() for helper in helpers))
+
+
 async def rebuild_in_processes(
     settings: Settings,
     projections: Sequence[Projection],
     chosen: Projection,
     bar: BuildBar,
-    process_count: int | None,
+    helpers: Helpers,
 ) -> Rebuilt:
     """Return the outcome of a rebuild by this process and helpers beside it."""
-    count = process_count or min(MAX_PROCESSES, os.cpu_count() or 1)
-    async with _helpers(count - 1):
+    async with helpers.at_work():
         return await rebuilding(settings, projections, chosen, bar)
 
 
-@asynccontextmanager
-async def _helpers(count: int) -> AsyncIterator[None]:
-    """Run this very command in more processes, which share the partitions with it."""
-    command = [sys.executable, "-m", "service", *sys.argv[1:], "--as-helper"]
-    helpers = [
-        await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
-        for _ in range(count)
-    ]
-    try:
-        yield
-    finally:
-        for helper in helpers:
-            if helper.returncode is None:
-                helper.terminate()
-        await asyncio.gather(*(helper.wait() for helper in helpers))
+def _default_process_count() -> int:
+    return min(MAX_PROCESSES, os.cpu_count() or 1)

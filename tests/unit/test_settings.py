@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 
 from eventlog.errors import ConfigurationError
-from eventlog.settings import DEFAULT_SERVER_URL, Settings, load_settings, mask_url
+from eventlog.settings import (
+    DEFAULT_SERVER_URL,
+    Settings,
+    environment_of,
+    load_settings,
+    mask_url,
+)
 
 
 @pytest.fixture
@@ -170,3 +176,10 @@ class TestPaths:
         assert Settings(data_dir="data").data_path == tmp_path / "data"
         assert Settings(data_dir="~/data").data_path == tmp_path / "home" / "data"
         assert Settings().data_path.is_absolute()
+
+
+def test_another_process_gets_the_same_settings_by_its_environment() -> None:
+    settings = load_settings(
+        environment={}, url="redis://bot:s3cret@db:6379/1", lease_ttl_ms=500, key_prefix="a:b"
+    )
+    assert load_settings(environment=environment_of(settings)) == settings

@@ -14,7 +14,7 @@ from projections.projection import DocumentProjection, IndexEntry
 S = TypeVar("S")
 
 
-def projection(
+def document_projection(
     *,
     key: Callable[[Any], str | None],
     initial: Callable[[str], S],
@@ -30,7 +30,7 @@ def projection(
     Its name is the function's unless given, and the state's type what the function is annotated to
     return. Raises ConfigurationError where it is not annotated.
 
-    >>> @projection(key=lambda event: event.conversation, initial=lambda key: 0)
+    >>> @document_projection(key=lambda event: event.conversation, initial=lambda key: 0)
     ... def events_per_chat(count: int, entry: Entry) -> int:
     ...     return count + 1
     >>> events_per_chat.model
