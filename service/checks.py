@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 from analytics.archiver import PartitionStatus as ArchiveStatus
 from eventlog.connection import check_server, in_our_words
 from eventlog.log import EventLog
-from projections.projector import Projector
-from projections.status import PartitionStatus as ProjectionStatus
+from projections.projecting.projector import Projector
+from projections.projecting.status import PartitionStatus as ProjectionStatus
 from service.wiring import new_archiver
 
 MAX_CLOCK_SKEW_MS = 2000

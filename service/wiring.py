@@ -18,8 +18,8 @@ from eventlog.log import EventLog
 from eventlog.logs import get_logger
 from eventlog.settings import Settings
 from projections.builtin import DEFAULT_PROJECTIONS
+from projections.projecting.projector import Projector
 from projections.projection import Projection
-from projections.projector import Projector
 from projections.registry import event_types_of
 from projections.views.sessions import Sessions
 

@@ -36,9 +36,9 @@ from eventlog.vocabulary import (
     ToolCalled,
     ToolReturned,
 )
-from projections.live import Consistency
 from projections.projection import DocumentProjection
-from projections.store import ModelStore
+from projections.reading.live import Consistency
+from projections.storing.store import ModelStore
 from projections.views.activity import Activity
 from projections.views.conversations import Conversations
 from projections.views.dead_letters import DeadLetters

@@ -19,10 +19,10 @@ from eventlog.errors import InvalidQuery
 from eventlog.event import Event, UnknownEvent
 from eventlog.log import EventLog
 from eventlog.vocabulary import BridgeEvent, Message, SessionTransitioned
-from projections.live import Consistency, LiveDocuments
-from projections.paging import Page, decode_cursor, encode_cursor
 from projections.projection import DocumentProjection, IndexEntry
-from projections.store import ModelStore
+from projections.reading.live import Consistency, LiveDocuments
+from projections.reading.paging import Page, decode_cursor, encode_cursor
+from projections.storing.store import ModelStore
 
 MINUTE_US = 60_000_000
 REMEMBERED_SORTS = 1000

@@ -8,10 +8,10 @@ from eventlog.entry import Entry
 from eventlog.event import Event
 from eventlog.log import EventLog
 from eventlog.vocabulary import ConversationCleared, ConversationCompacted, ConversationMapped
-from projections.live import Consistency, LiveDocuments
-from projections.paging import Page
 from projections.projection import DocumentProjection, IndexEntry
-from projections.store import ModelStore
+from projections.reading.live import Consistency, LiveDocuments
+from projections.reading.paging import Page
+from projections.storing.store import ModelStore
 
 PAST_SESSION_LIMIT = 50
 """Past sessions kept per conversation; `past_count` goes on, and the log has them all."""

@@ -16,10 +16,10 @@ from eventlog.vocabulary import (
     DeadLetterReplayed,
     DeadLetterResolved,
 )
-from projections.live import Consistency, LiveDocuments, one_index
-from projections.paging import Page
 from projections.projection import DocumentProjection, IndexEntry
-from projections.store import ModelStore
+from projections.reading.live import Consistency, LiveDocuments, one_index
+from projections.reading.paging import Page
+from projections.storing.store import ModelStore
 
 LetterStatus = Literal["parked", "resolved", "discarded"]
 

@@ -16,11 +16,11 @@ from eventlog.log import EventLog
 from eventlog.past import Past
 from eventlog.settings import Settings
 from eventlog.vocabulary import MessageReceived, MessageSent, MessageType
-from projections.live import Consistency
-from projections.long_feeds import LongFeeds, Place, Stretch
-from projections.paging import decode_cursor, encode_cursor
 from projections.projection import FeedProjection
-from projections.store import ModelStore
+from projections.reading.live import Consistency
+from projections.reading.long_feeds import LongFeeds, Place, Stretch
+from projections.reading.paging import decode_cursor, encode_cursor
+from projections.storing.store import ModelStore
 
 MAX_PAGE_MESSAGES = 10_000
 FILTERED_MESSAGES = 1000

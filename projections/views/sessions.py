@@ -25,10 +25,10 @@ from eventlog.vocabulary import (
     ToolCalled,
     ToolReturned,
 )
-from projections.live import Consistency, LiveDocuments, one_index
-from projections.paging import Page
 from projections.projection import DocumentProjection, IndexEntry
-from projections.store import ModelStore
+from projections.reading.live import Consistency, LiveDocuments, one_index
+from projections.reading.paging import Page
+from projections.storing.store import ModelStore
 
 IDLE = "idle"
 """Index of active sessions by time since they were touched, longest first."""

@@ -7,8 +7,8 @@ from typing import Self
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from projections.builder import Progress as BuildProgress
-from projections.status import RateMeter
+from projections.building.builder import Progress as BuildProgress
+from projections.projecting.status import RateMeter
 from service.cli.output import errors
 
 

@@ -16,7 +16,7 @@ from analytics.warehouse import Warehouse
 from bridge.importers.importing import import_paths
 from eventlog.log import EventLog
 from eventlog.settings import Settings
-from projections.projector import Projector
+from projections.projecting.projector import Projector
 from projections.views.activity import Activity
 from projections.views.dead_letters import DeadLetters
 from projections.views.history import History

@@ -13,7 +13,7 @@ from bridge.importers.importing import import_paths
 from bridge.importers.report import ImportReport
 from eventlog.log import EventLog
 from eventlog.settings import Settings
-from projections.projector import Projector
+from projections.projecting.projector import Projector
 from service.cli.options import AsJson, examples, run, settings_of
 from service.cli.output import (
     INCOMPLETE,

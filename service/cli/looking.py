@@ -12,7 +12,7 @@ from eventlog.log import EventLog
 from eventlog.session import SessionStatus
 from eventlog.settings import Settings
 from eventlog.vocabulary import MessageType
-from projections.projector import Projector
+from projections.projecting.projector import Projector
 from projections.views.activity import Activity
 from projections.views.dead_letters import DeadLetters, LetterStatus
 from projections.views.history import History

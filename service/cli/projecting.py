@@ -8,10 +8,10 @@ from typing import Any
 import typer
 
 from eventlog.settings import Settings
+from projections.projecting.projector import Projector
+from projections.projecting.status import ModelStatus, PartitionStatus
 from projections.projection import Projection
-from projections.projector import Projector
 from projections.registry import load_projections
-from projections.status import ModelStatus, PartitionStatus
 from service.cli import rebuilding, time_travel, verifying
 from service.cli.options import AsJson, ByPartition, NamedProjections, examples, run, settings_of
 from service.cli.output import clean, console, duration, print_json, print_table, say

@@ -13,8 +13,8 @@ import typer
 
 from eventlog.log import EventLog
 from eventlog.settings import Settings, environment_of
+from projections.building.rebuilding import Rebuilt, cancel, drop, rebuild, retire, rollback
 from projections.projection import Projection
-from projections.rebuild import Rebuilt, cancel, drop, rebuild, retire, rollback
 from projections.registry import find_projection, load_projections
 from service.cli.building_bar import BuildBar
 from service.cli.options import AsJson, NamedProjections, ProjectionName, examples, run, settings_of
@@ -139,7 +139,7 @@ class Helpers(NamedTuple):
     named: Sequence[str]
     """Projections by `module:object`, as this process was given them."""
     chosen: Projection
-    count: int
+    process_count: int
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
@@ -152,7 +152,7 @@ class Helpers(NamedTuple):
                 stdin=asyncio.subprocess.DEVNULL,
                 env={**os.environ, **environment_of(self.settings)},
             )
-            for _ in range(self.count)
+            for _ in range(self.process_count)
         ]
         try:
             yield

@@ -11,10 +11,10 @@ import typer
 
 from eventlog.cursor import Cursor
 from eventlog.settings import Settings
-from projections.memory_models import MemoryModels
+from projections.folding.replay import Moment, replayed, state_at
 from projections.projection import DocumentProjection, Projection
 from projections.registry import find_projection, load_projections
-from projections.replay import Moment, replayed, state_at
+from projections.storing.memory_models import MemoryModels
 from service.cli.options import NamedProjections, ProjectionName, examples, run, settings_of
 from service.cli.output import print_json, say
 from service.wiring import new_past, open_log

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from eventlog.settings import Settings
+from projections.building.verifying import Difference, Verified, verify
 from projections.projection import Projection
 from projections.registry import find_projection, load_projections
-from projections.verify import Difference, Verified, verify
 from service.cli.building_bar import BuildBar
 from service.cli.options import AsJson, ByPartition, NamedProjections, examples, run, settings_of
 from service.cli.output import INCOMPLETE, OK, cell, console, print_json, print_table, say

@@ -27,8 +27,8 @@ from analytics.warehouse import Warehouse
 from bridge.importers.importing import import_paths
 from eventlog import EventLog, Settings
 from eventlog.collector import spared_collector
-from projections.memory_models import MemoryModels
-from projections.projector import Projector
+from projections.projecting.projector import Projector
+from projections.storing.memory_models import MemoryModels
 from projections.views.activity import Activity
 from projections.views.dead_letters import DeadLetters
 from projections.views.history import History

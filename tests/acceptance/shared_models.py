@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 from eventlog.log import EventLog
-from projections.live import Consistency
+from projections.reading.live import Consistency
 from projections.views.activity import Activity
 from projections.views.dead_letters import DeadLetter, DeadLetters
 from projections.views.history import History

@@ -18,7 +18,7 @@ from bridge.importers.importing import import_paths
 from eventlog.event import Event
 from eventlog.log import EventLog
 from eventlog.vocabulary import DeadLetterParked, Message
-from projections.projector import Projector
+from projections.projecting.projector import Projector
 from tests.acceptance.shared_counts import by_label, count_events, in_log, in_read_models, load
 from tests.acceptance.shared_models import read_out
 

@@ -23,9 +23,9 @@ from eventlog.embedded import EmbeddedServer
 from eventlog.log import EventLog
 from eventlog.settings import Settings
 from eventlog.vocabulary import MessageReceived
-from projections.letters import GROUP as PROJECTOR
-from projections.paging import encode_cursor
-from projections.projector import Projector
+from projections.folding.letters import GROUP as PROJECTOR
+from projections.projecting.projector import Projector
+from projections.reading.paging import encode_cursor
 from service.cli.main import run as run_here
 from service.wiring import new_archiver
 from tests.cli import Cli, Result, Running, processes_of, side_by_side

@@ -15,9 +15,9 @@ from eventlog.event import Event
 from eventlog.ids import EntryId
 from eventlog.log import EventLog
 from eventlog.vocabulary import MessageQueued, MessageReceived, MessageSent
-from projections.projector import Projector
-from projections.redis_models import RedisModels
-from projections.store import FeedReply, FeedRequest
+from projections.projecting.projector import Projector
+from projections.storing.redis_models import RedisModels
+from projections.storing.store import FeedReply, FeedRequest
 from projections.views.history import History, HistoryPage
 
 CHAT = "chat"

@@ -9,9 +9,9 @@ import pytest
 from eventlog.errors import InvalidCursor, InvalidQuery
 from eventlog.log import EventLog
 from eventlog.vocabulary import MessageReceived, SessionStarted
-from projections.projector import Projector
-from projections.redis_models import RedisModels
-from projections.store import (
+from projections.projecting.projector import Projector
+from projections.storing.redis_models import RedisModels
+from projections.storing.store import (
     DocumentsReply,
     DocumentsRequest,
 )

@@ -14,7 +14,8 @@ from eventlog.ids import START, EntryId
 from eventlog.lease import Lease, LeaseKeeper
 from eventlog.log import EventLog
 from eventlog.vocabulary import MessageReceived
-from projections.batch import (
+from projections.folding.letters import GROUP
+from projections.storing.batch import (
     AlreadyApplied,
     CheckpointGap,
     Commit,
@@ -25,11 +26,10 @@ from projections.batch import (
     LeaseLost,
     Step,
 )
-from projections.build import Build
-from projections.letters import GROUP
-from projections.memory_models import MemoryModels
-from projections.redis_models import RedisModels
-from projections.store import (
+from projections.storing.build import Build
+from projections.storing.memory_models import MemoryModels
+from projections.storing.redis_models import RedisModels
+from projections.storing.store import (
     After,
     DocumentsRequest,
     FeedRequest,

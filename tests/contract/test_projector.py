@@ -18,21 +18,21 @@ from eventlog.ids import START, EntryId
 from eventlog.lease import LeaseKeeper
 from eventlog.log import EventLog
 from eventlog.vocabulary import MessageReceived
-from projections.batch import (
+from projections.builtin import DEFAULT_PROJECTIONS
+from projections.folding.letters import GROUP
+from projections.folding.pipeline import BATCH_ENTRIES
+from projections.projecting.projector import Projector
+from projections.projecting.tasks import end
+from projections.projecting.worker import TURN_BATCHES, Work, project_partition
+from projections.projection import DocumentProjection, IndexEntry
+from projections.reading.live import LiveDocuments
+from projections.storing.batch import (
     Commit,
     CommitOutcome,
 )
-from projections.builtin import DEFAULT_PROJECTIONS
-from projections.letters import GROUP
-from projections.live import LiveDocuments
-from projections.pipeline import BATCH_ENTRIES
-from projections.projection import DocumentProjection, IndexEntry
-from projections.projector import Projector
-from projections.redis_models import RedisModels
-from projections.tasks import end
+from projections.storing.redis_models import RedisModels
 from projections.views.dead_letters import DeadLetters
 from projections.views.history import History
-from projections.worker import TURN_BATCHES, Work, project_partition
 from tests.projecting import chats_of, oracle, random_events, read_out
 from tests.support import eventually
 

@@ -16,7 +16,7 @@ from eventlog.errors import EventLogError, LogUnavailable
 from eventlog.event import Event
 from eventlog.log import EventLog
 from eventlog.vocabulary import SessionStarted, SessionTouched, SessionTransitioned
-from projections.projector import Projector
+from projections.projecting.projector import Projector
 from projections.views.sessions import Sessions
 from service.wiring import Workers, new_sweeper
 from tests.support import eventually

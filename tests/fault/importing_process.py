@@ -15,7 +15,7 @@ from pathlib import Path
 from bridge.importers.importing import import_paths
 from eventlog import EventLog, Settings
 from eventlog.embedded import EmbeddedServer
-from projections.projector import Projector
+from projections.projecting.projector import Projector
 
 
 def settings(data_dir: str | Path) -> Settings:

@@ -27,8 +27,8 @@ from typing import get_args
 
 from eventlog import EventLog, Settings
 from eventlog.event import Event
-from projections.letters import GROUP
-from projections.projector import Projector
+from projections.folding.letters import GROUP
+from projections.projecting.projector import Projector
 from tests.fault.projecting_process import StrikeKind
 from tests.fault.takeovers import Takeover, Watch
 from tests.fault.worker_fleet import Fleet, Plan

@@ -20,7 +20,7 @@ import msgspec
 
 from eventlog import EventLog, Settings
 from eventlog.errors import LogUnavailable
-from projections.projector import Projector
+from projections.projecting.projector import Projector
 
 OPEN_TRIES = 3
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from eventlog import EventLog
-from projections.projector import Projector
+from projections.projecting.projector import Projector
 from tests.fault.projecting_process import StrikeKind, Struck
 from tests.fault.worker_fleet import Fleet
 

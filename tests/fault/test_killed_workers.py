@@ -11,10 +11,10 @@ import pytest
 
 from eventlog import EventLog
 from eventlog.event import Event
-from projections.batch import Commit, CommitOutcome
-from projections.letters import GROUP
-from projections.projector import Projector
-from projections.redis_models import RedisModels
+from projections.folding.letters import GROUP
+from projections.projecting.projector import Projector
+from projections.storing.batch import Commit, CommitOutcome
+from projections.storing.redis_models import RedisModels
 from tests.fault.killed_workers import TAKEOVER_LIMIT_S, run
 from tests.fault.projecting_process import StrikeKind
 from tests.fault.worker_fleet import Plan, strikes

@@ -16,9 +16,9 @@ import pytest
 from eventlog.event import Event
 from eventlog.ids import START
 from eventlog.log import EventLog
-from projections.letters import GROUP
-from projections.projector import Projector
-from projections.redis_models import RedisModels
+from projections.folding.letters import GROUP
+from projections.projecting.projector import Projector
+from projections.storing.redis_models import RedisModels
 from tests.projecting import chats_of, oracle, random_events, read_out
 from tests.support import RawServer, eventually
 

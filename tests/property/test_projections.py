@@ -15,13 +15,13 @@ from eventlog.ids import START, EntryId
 from eventlog.lease import Lease
 from eventlog.log import EventLog
 from eventlog.settings import Settings
-from projections.batch import AlreadyApplied, Commit, Committed, Step
-from projections.build import Build
 from projections.builtin import DEFAULT_PROJECTIONS
-from projections.fold import DocumentSlot, FeedSlot, Folder
-from projections.memory_models import MemoryModels
-from projections.store import DocumentsReply, DocumentsRequest
-from projections.target import Target
+from projections.folding.fold import DocumentSlot, FeedSlot, Folder
+from projections.folding.target import Target
+from projections.storing.batch import AlreadyApplied, Commit, Committed, Step
+from projections.storing.build import Build
+from projections.storing.memory_models import MemoryModels
+from projections.storing.store import DocumentsReply, DocumentsRequest
 from tests.projecting import oracle, random_events, read_out
 
 CODEC = Codec()

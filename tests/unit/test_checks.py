@@ -4,7 +4,7 @@ import pytest
 
 from analytics.archiver import PartitionStatus as ArchiveStatus
 from eventlog.ids import START, EntryId
-from projections.status import PartitionStatus as ProjectionStatus
+from projections.projecting.status import PartitionStatus as ProjectionStatus
 from service.checks import (
     judge_archive,
     judge_clock,

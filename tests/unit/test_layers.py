@@ -66,7 +66,7 @@ class TestForbiddenEdges:
             ("eventlog/a.py", "from service.wiring import wire"),
             ("projections/a.py", "from consumers import worker"),
             ("projections/a.py", "import analytics.segment as s"),
-            ("consumers/a.py", "import json, projections.fold"),
+            ("consumers/a.py", "import json, projections.folding.fold"),
             ("consumers/a.py", "from bridge import Bridge"),
             ("analytics/a.py", "from projections.views import history"),
             ("analytics/sub/a.py", "from consumers.retry import due"),
@@ -106,7 +106,7 @@ class TestForbiddenEdges:
     @pytest.mark.parametrize(
         ("path", "source"),
         [
-            ("projections/a.py", "from eventlog import Event\nimport projections.fold"),
+            ("projections/a.py", "from eventlog import Event\nimport projections.folding.fold"),
             ("bridge/a.py", "import analytics, consumers, projections, eventlog"),
             ("service/cli/a.py", "from bridge import Bridge\nfrom ..wiring import wire"),
             ("projections/views/a.py", "from .. import fold\nfrom . import history"),

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from projections.status import RateMeter
+from projections.projecting.status import RateMeter
 
 
 def test_a_meter_that_counted_nothing_shows_nothing() -> None:

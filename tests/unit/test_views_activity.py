@@ -17,7 +17,7 @@ from eventlog.vocabulary import (
     SessionTransitioned,
     ToolCalled,
 )
-from projections.memory_models import MemoryModels
+from projections.storing.memory_models import MemoryModels
 from projections.views import activity
 from projections.views.activity import (
     ACTIVITY_CONVERSATIONS,

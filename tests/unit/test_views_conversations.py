@@ -7,7 +7,7 @@ from eventlog.vocabulary import (
     ConversationMapped,
     SessionStarted,
 )
-from projections.memory_models import MemoryModels
+from projections.storing.memory_models import MemoryModels
 from projections.views.conversations import (
     CONVERSATIONS,
     PAST_SESSION_LIMIT,

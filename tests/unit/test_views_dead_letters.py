@@ -13,7 +13,7 @@ from eventlog.vocabulary import (
     DeadLetterReplayed,
     DeadLetterResolved,
 )
-from projections.memory_models import MemoryModels
+from projections.storing.memory_models import MemoryModels
 from projections.views.dead_letters import DEAD_LETTERS, DeadLetter, DeadLetters
 from tests.projecting import fold
 

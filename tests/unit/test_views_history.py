@@ -17,9 +17,9 @@ from eventlog.log import EventLog
 from eventlog.memory_store import MemoryStore
 from eventlog.settings import Settings
 from eventlog.vocabulary import MessageQueued, MessageReceived, MessageSent
-from projections import cold
-from projections.memory_models import MemoryModels
-from projections.store import FeedReply, FeedRequest, Tail
+from projections.reading import cold
+from projections.storing.memory_models import MemoryModels
+from projections.storing.store import FeedReply, FeedRequest, Tail
 from projections.views import history as history_module
 from projections.views.history import HISTORY, History, HistoryPage
 from tests.projecting import ListedPast

@@ -24,9 +24,9 @@ from eventlog.vocabulary import (
     ToolCalled,
     ToolReturned,
 )
-from projections.live import LiveDocuments
-from projections.memory_models import MemoryModels
-from projections.store import DocumentsReply, DocumentsRequest
+from projections.reading.live import LiveDocuments
+from projections.storing.memory_models import MemoryModels
+from projections.storing.store import DocumentsReply, DocumentsRequest
 from projections.views.sessions import SESSIONS, STATUSES, Session, Sessions
 from tests.logs import conversation_in
 from tests.projecting import fold

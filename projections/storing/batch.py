@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from eventlog.entry import Entry
 from eventlog.ids import EntryId
 from eventlog.lease import Lease
-from projections.build import Build, Role
+from projections.storing.build import Build, Role
 
 
 class DocumentChanges(NamedTuple):

@@ -11,8 +11,8 @@ from typing import NamedTuple, Protocol
 
 from eventlog.entry import RawEntry
 from eventlog.ids import EntryId
-from projections.batch import Commit, CommitOutcome
-from projections.build import Build, Role, Shelf
+from projections.storing.batch import Commit, CommitOutcome
+from projections.storing.build import Build, Role, Shelf
 
 
 class After(NamedTuple):

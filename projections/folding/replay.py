@@ -12,12 +12,12 @@ from eventlog.ids import EntryId
 from eventlog.lease import Lease
 from eventlog.log import EventLog
 from eventlog.past import Past, Stretch
-from projections.build import Build
-from projections.memory_models import MemoryModels
-from projections.pipeline import Pipeline
+from projections.folding.pipeline import Pipeline
+from projections.folding.source import archived, types_of
+from projections.folding.target import Target
 from projections.projection import Projection
-from projections.source import archived, types_of
-from projections.target import Target
+from projections.storing.build import Build
+from projections.storing.memory_models import MemoryModels
 
 BATCH_ENTRIES = 4000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from eventlog.clock import Clock
 from eventlog.event import Event
 from eventlog.vocabulary import DeadLetterParked
-from projections.fold import Poison
+from projections.folding.fold import Poison
 
 GROUP = "projector"
 """The consumer group of the projector; letters of one projection name it after a colon."""

@@ -20,11 +20,12 @@ from eventlog.entry import Entry
 from eventlog.errors import InvalidQuery
 from eventlog.ids import EntryId
 from eventlog.log import EventLog
-from projections.default_store import default_store
-from projections.fold import apply_with_care, decode_document
-from projections.paging import Page, decode_cursor, encode_cursor
+from projections.folding.fold import apply_with_care, decode_document
 from projections.projection import DocumentProjection
-from projections.store import (
+from projections.reading.paging import Page, decode_cursor, encode_cursor
+from projections.reading.tail import TAIL_PAGE_ENTRIES, follow, tail_pages
+from projections.storing.default_store import default_store
+from projections.storing.store import (
     After,
     DocumentsReply,
     DocumentsRequest,
@@ -32,7 +33,6 @@ from projections.store import (
     PageRequest,
     Tail,
 )
-from projections.tail import TAIL_PAGE_ENTRIES, follow, tail_pages
 
 S = TypeVar("S")
 

@@ -13,7 +13,8 @@ from eventlog.ids import EntryId
 from eventlog.keys import Keys, ModelKey, model_pattern, models_pattern
 from eventlog.log import EventLog
 from eventlog.scripts import Script, load_script
-from projections.batch import (
+from projections.folding.letters import GROUP
+from projections.storing.batch import (
     AlreadyApplied,
     CheckpointGap,
     Commit,
@@ -25,9 +26,8 @@ from projections.batch import (
     Superseded,
     feed_item,
 )
-from projections.build import Build, Role, Shelf, role_field
-from projections.letters import GROUP
-from projections.store import (
+from projections.storing.build import Build, Role, Shelf, role_field
+from projections.storing.store import (
     DocumentsReply,
     DocumentsRequest,
     FeedReply,

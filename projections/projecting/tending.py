@@ -10,10 +10,10 @@ from eventlog.lease import LeaseKeeper
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
 from eventlog.past import Past
-from projections.build import Build, Shelf
-from projections.builder import Builder, builders_of
+from projections.building.builder import Builder, builders_of
 from projections.projection import Projection
-from projections.store import ModelStore
+from projections.storing.build import Build, Shelf
+from projections.storing.store import ModelStore
 
 TEND_INTERVAL_S = 5.0
 

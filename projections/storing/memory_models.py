@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
-from projections.batch import (
+from projections.storing.batch import (
     AlreadyApplied,
     CheckpointGap,
     Commit,
@@ -22,8 +22,8 @@ from projections.batch import (
     Superseded,
     feed_item,
 )
-from projections.build import Build, Role, Shelf, role_field
-from projections.store import (
+from projections.storing.build import Build, Role, Shelf, role_field
+from projections.storing.store import (
     DocumentsReply,
     DocumentsRequest,
     FeedReply,

@@ -17,12 +17,12 @@ from eventlog.errors import BuildMissing, EventLogError
 from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
 from eventlog.past import Past
-from projections.default_store import default_store
-from projections.memory_models import MemoryModels
+from projections.building.touched import Touched, entries_that_touched
+from projections.folding.replay import Moment, Replay
 from projections.projection import DocumentProjection, Projection
-from projections.replay import Moment, Replay
-from projections.store import After, DocumentsRequest, FeedRequest, ModelStore, PageRequest
-from projections.touched import Touched, entries_that_touched
+from projections.storing.default_store import default_store
+from projections.storing.memory_models import MemoryModels
+from projections.storing.store import After, DocumentsRequest, FeedRequest, ModelStore, PageRequest
 
 KEYS_AT_ONCE = 500
 _ENCODER = msgspec.json.Encoder(order="deterministic")

@@ -10,8 +10,8 @@ from eventlog.errors import UndecodablePayload
 from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
 from eventlog.past import Past
+from projections.folding.source import archived, types_of
 from projections.projection import Projection
-from projections.source import archived, types_of
 
 PAGE_ENTRIES = 1000
 LAST_KEPT = 20

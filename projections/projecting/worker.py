@@ -13,14 +13,14 @@ from eventlog.lease import Lease
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
 from eventlog.past import Past
-from projections.build import Build, Shelf
-from projections.following import NOTHING, fold_on, fold_until, next_batch
-from projections.letters import GROUP
-from projections.pipeline import BATCH_ENTRIES, BeginAnew, Pipeline
+from projections.folding.following import NOTHING, fold_on, fold_until, next_batch
+from projections.folding.letters import GROUP
+from projections.folding.pipeline import BATCH_ENTRIES, BeginAnew, Pipeline
+from projections.folding.target import Target
+from projections.projecting.tasks import end
 from projections.projection import Projection
-from projections.store import ModelStore
-from projections.target import Target
-from projections.tasks import end
+from projections.storing.build import Build, Shelf
+from projections.storing.store import ModelStore
 
 TURN_BATCHES = 4
 """Batches that a partition with a backlog folds before others have their turn."""

@@ -13,11 +13,11 @@ from eventlog.errors import HistoryGap
 from eventlog.ids import EntryId
 from eventlog.log import EventLog
 from eventlog.past import Past
-from projections.cold import Cold, ColdReader, just_after
-from projections.live import Consistency
-from projections.live_feeds import FeedPage, LiveFeeds
 from projections.projection import FeedProjection
-from projections.store import ModelStore
+from projections.reading.cold import Cold, ColdReader, just_after
+from projections.reading.live import Consistency
+from projections.reading.live_feeds import FeedPage, LiveFeeds
+from projections.storing.store import ModelStore
 
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from eventlog.ids import START, EntryId
-from projections.build import Shelf
+from projections.storing.build import Shelf
 
 RATE_WINDOW_S = 10.0
 

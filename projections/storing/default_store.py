@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from eventlog.log import EventLog
-from projections.memory_models import MemoryModels
-from projections.redis_models import RedisModels
-from projections.store import ModelStore
+from projections.storing.memory_models import MemoryModels
+from projections.storing.redis_models import RedisModels
+from projections.storing.store import ModelStore
 
 
 def default_store(log: EventLog) -> ModelStore:

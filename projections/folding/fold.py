@@ -20,9 +20,9 @@ from eventlog.entry import Entry, RawEntry
 from eventlog.errors import ConfigurationError
 from eventlog.event import Event
 from eventlog.settings import Settings
-from projections.batch import DocumentChanges, FeedChanges
+from projections.folding.target import Target
 from projections.projection import DocumentProjection, FeedProjection, Projection
-from projections.target import Target
+from projections.storing.batch import DocumentChanges, FeedChanges
 
 S = TypeVar("S")
 

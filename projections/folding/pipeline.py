@@ -12,7 +12,11 @@ from eventlog.lease import Lease
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
 from eventlog.past import Stretch
-from projections.batch import (
+from projections.folding.fold import DocumentSlot, FeedSlot, Folder, FoldFailed, Poison
+from projections.folding.letters import is_own_letter, letter_of
+from projections.folding.target import Target
+from projections.projecting.tasks import end_calls
+from projections.storing.batch import (
     AlreadyApplied,
     CheckpointGap,
     Commit,
@@ -25,11 +29,7 @@ from projections.batch import (
     Step,
     Superseded,
 )
-from projections.fold import DocumentSlot, FeedSlot, Folder, FoldFailed, Poison
-from projections.letters import is_own_letter, letter_of
-from projections.store import ModelStore
-from projections.target import Target
-from projections.tasks import end_calls
+from projections.storing.store import ModelStore
 
 BATCH_ENTRIES = 500
 """Entries per commit: 1,000 measured slower, as fold and commit then overlap less."""

@@ -13,11 +13,11 @@ from eventlog.errors import BuildMissing, ConfigurationError, HistoryGap
 from eventlog.ids import START
 from eventlog.log import EventLog
 from eventlog.past import Past
-from projections.build import ROLES, Build, Role, Shelf
-from projections.builder import Builder, Progress
-from projections.default_store import default_store
+from projections.building.builder import Builder, Progress
 from projections.projection import Projection
-from projections.store import ModelStore
+from projections.storing.build import ROLES, Build, Role, Shelf
+from projections.storing.default_store import default_store
+from projections.storing.store import ModelStore
 
 
 class Rebuilt(NamedTuple):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from projections.build import Build, Role
 from projections.projection import Projection
+from projections.storing.build import Build, Role
 
 
 class Target(NamedTuple):

@@ -23,15 +23,15 @@ from eventlog.log import EventLog
 from eventlog.logs import get_logger
 from eventlog.past import Past
 from projections.builtin import DEFAULT_PROJECTIONS
-from projections.default_store import default_store
-from projections.letters import GROUP
+from projections.folding.letters import GROUP
+from projections.projecting.reports import Report, Reports
+from projections.projecting.status import PartitionStatus, RateMeter, lowest_position, models_on
+from projections.projecting.tasks import end
+from projections.projecting.tending import Tending
+from projections.projecting.worker import TURNS_AT_ONCE, Work, project_partition
 from projections.projection import Projection, check_projections
-from projections.reports import Report, Reports
-from projections.status import PartitionStatus, RateMeter, lowest_position, models_on
-from projections.store import ModelStore
-from projections.tasks import end
-from projections.tending import Tending
-from projections.worker import TURNS_AT_ONCE, Work, project_partition
+from projections.storing.default_store import default_store
+from projections.storing.store import ModelStore
 
 RETRY_FIRST_S = 0.1
 RETRY_LONGEST_S = 5.0

@@ -8,7 +8,7 @@ from eventlog.entry import Entry, RawEntry
 from eventlog.errors import HistoryGap
 from eventlog.log import EventLog
 from projections.projection import Projection
-from projections.store import Tail
+from projections.storing.store import Tail
 
 TAIL_PAGE_ENTRIES = 1000
 """Entries after the checkpoint fetched per step, the first such page along with the stored state."""

@@ -9,11 +9,11 @@ from eventlog.entry import Entry
 from eventlog.errors import InvalidQuery
 from eventlog.ids import EntryId
 from eventlog.log import EventLog
-from projections.default_store import default_store
-from projections.live import Consistency
 from projections.projection import FeedProjection
-from projections.store import FeedRequest, ModelStore
-from projections.tail import TAIL_PAGE_ENTRIES, follow
+from projections.reading.live import Consistency
+from projections.reading.tail import TAIL_PAGE_ENTRIES, follow
+from projections.storing.default_store import default_store
+from projections.storing.store import FeedRequest, ModelStore
 
 
 class FeedPage(NamedTuple):

@@ -1,0 +1,1 @@
+"""Folding: entries into changes, and changes into commits."""

@@ -1,0 +1,1 @@
+"""Reading: what is stored, with the log's tail folded over it, and what is older behind it."""
