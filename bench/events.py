@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import random
-from itertools import accumulate
+from collections.abc import Iterator
+from itertools import accumulate, count, islice
 from typing import Any
 
 from eventlog import (
+    ConversationMapped,
+    DeadLetterParked,
+    DeadLetterResolved,
     DeliveryFailed,
     Event,
     EventLog,
@@ -19,6 +23,8 @@ from eventlog import (
 )
 
 CHAT_COUNT = 2000
+SESSION_SHARE = 0.012
+"""Messages that start a session, of all."""
 CHUNK_EVENTS = 20_000
 START_US = 1_735_689_600_000_000
 WORDS = [
@@ -59,35 +65,66 @@ WORDS = [
 ]
 
 
-def chat_events(count: int, seed: int = 7) -> list[Event]:
-    """Return `count` events: about 80 % messages, the rest sessions, tool calls and failures."""
+def chat_events(event_count: int, seed: int = 7) -> list[Event]:
+    """Return `event_count` events: about 80 % messages, the rest sessions, tool calls, failures."""
+    return list(islice(endless_chat_events(seed), event_count))
+
+
+def endless_chat_events(
+    seed: int = 7, chat_count: int = CHAT_COUNT, session_share: float = SESSION_SHARE
+) -> Iterator[Event]:
+    """Yield events of `chat_count` chats; every so many messages, one starts a session."""
     rnd = random.Random(seed)
-    chats = [f"telegram:{100_000 + n}" for n in range(CHAT_COUNT)]
-    weights = list(accumulate((n + 3.7) ** -1.1 for n in range(CHAT_COUNT)))
-    events: list[Event] = []
-    now_us = START_US
-    while len(events) < count:
+    chats = [f"telegram:{100_000 + n}" for n in range(chat_count)]
+    weights = list(accumulate((n + 3.7) ** -1.1 for n in range(chat_count)))
+    number, now_us = 0, START_US
+    while True:
         now_us += rnd.randrange(2_000_000)
         chat = rnd.choices(chats, cum_weights=weights)[0]
-        events.append(
-            MessageReceived(
-                conversation=chat,
-                id=f"{chat}:{len(events)}",
-                occurred_at=now_us,
-                sender=f"u{rnd.randrange(50):03d}",
-                text=_text(rnd),
-            )
+        yield MessageReceived(
+            conversation=chat,
+            id=f"{chat}:{number}",
+            occurred_at=now_us,
+            sender=f"u{rnd.randrange(50):03d}",
+            text=_text(rnd),
         )
-        if rnd.random() < 0.012:
-            events += _session(rnd, chat, now_us, len(events))
-    return events[:count]
+        number += 1
+        if rnd.random() < session_share:
+            made = _session(rnd, chat, now_us, number)
+            yield from made
+            number += len(made)
 
 
-async def fill(log: EventLog, count: int) -> None:
-    """Append `chat_events(count)`."""
+def endless_bridge_events(seed: int, chat_count: int) -> Iterator[Event]:
+    """Yield the same with what every read model wants: mappings, open sessions, dead letters.
+
+    A session and a dead letter in 80 events; a fifth of the sessions stay open, a third of the
+    letters are resolved.
+    """
+    sessions = count(1)
+    for event in endless_chat_events(seed, chat_count, session_share=1 / 57):
+        base: dict[str, Any] = {
+            "conversation": event.conversation,
+            "occurred_at": event.occurred_at,
+        }
+        if isinstance(event, SessionTransitioned):
+            number = next(sessions)
+            letter: dict[str, Any] = {"letter": f"letter-{number}", "group": "delivery"}
+            yield DeadLetterParked(**base, **letter, reason=f"reason-{number % 7}", attempts=5)
+            if number % 3 == 0:
+                yield DeadLetterResolved(**base, **letter)
+            if number % 5 == 0:
+                continue
+        yield event
+        if isinstance(event, SessionStarted):
+            yield ConversationMapped(**base, session=event.session)
+
+
+async def fill(log: EventLog, event_count: int) -> None:
+    """Append `chat_events(event_count)`."""
     producer = await log.producer("bench")
-    events = chat_events(count)
-    for start in range(0, count, CHUNK_EVENTS):
+    events = chat_events(event_count)
+    for start in range(0, event_count, CHUNK_EVENTS):
         chunk = events[start : start + CHUNK_EVENTS]
         await producer.append([(start + i + 1, event) for i, event in enumerate(chunk)])
 

@@ -17,9 +17,9 @@ from bench.row import Row
 from eventlog import EventLog
 from eventlog.collector import spared_collector
 from projections.builtin import DEFAULT_PROJECTIONS
-from projections.letters import GROUP
-from projections.projector import Projector
-from projections.redis_models import RedisModels
+from projections.folding.letters import GROUP
+from projections.projecting.projector import Projector
+from projections.storing.redis_models import RedisModels
 
 BATCH_ENTRIES = 500
 ROUNDS = 5
