@@ -21,7 +21,12 @@ from eventlog.errors import ConfigurationError
 from eventlog.event import Event
 from eventlog.settings import Settings
 from projections.folding.target import Target
-from projections.projection import DocumentProjection, FeedProjection, Projection
+from projections.projection import (
+    DocumentProjection,
+    FeedProjection,
+    IndexEntry,
+    Projection,
+)
 from projections.storing.batch import DocumentChanges, FeedChanges
 
 S = TypeVar("S")
@@ -91,7 +96,7 @@ class Cached(Generic[S]):
 
     __slots__ = ("indexed", "state")
 
-    def __init__(self, state: S | None, indexed: dict[str, float]) -> None:
+    def __init__(self, state: S | None, indexed: tuple[IndexEntry, ...]) -> None:
         self.state = state
         self.indexed = indexed
 
@@ -116,7 +121,7 @@ class DocumentSlot(Generic[S]):
         index = self.projection.index
         for key, raw in zip(keys, stored, strict=True):
             state = self.decode(raw) if raw else None
-            indexed = dict(index(key, state)) if state is not None else {}
+            indexed = tuple(index(key, state)) if state is not None else ()
             self.cache[key] = Cached(state, indexed)
 
     def decode(self, raw: bytes) -> S:
@@ -163,25 +168,14 @@ class DocumentSlot(Generic[S]):
     def _record(
         self, changes: DocumentChanges, key: str, cached: Cached[S], state: S | None
     ) -> None:
+        indexed: tuple[IndexEntry, ...] = ()
         if state is None:
             changes.deleted.append(key)
-            indexed: dict[str, float] = {}
         else:
             changes.written[key] = _encode(state).decode()
-            indexed = dict(self.projection.index(key, state))
-        old = cached.indexed
-        if indexed != old:
-            for name, score in indexed.items():
-                if old.get(name) != score:
-                    if math.isnan(score):
-                        raise ValueError("a document's index score is not a number")
-                    joined = changes.indexed.get(name)
-                    if joined is None:
-                        joined = changes.indexed[name] = {}
-                    joined[key] = score
-            if indexed.keys() != old.keys():
-                for name in old.keys() - indexed.keys():
-                    changes.unindexed.setdefault(name, []).append(key)
+            indexed = tuple(self.projection.index(key, state))
+        if indexed != cached.indexed:
+            _reindex(changes, key, dict(cached.indexed), dict(indexed))
         cached.state, cached.indexed = state, indexed
 
     def _finish(self) -> None:
@@ -191,6 +185,20 @@ class DocumentSlot(Generic[S]):
         if excess > 0:
             for key in list(self.cache)[:excess]:
                 del self.cache[key]
+
+
+def _reindex(
+    changes: DocumentChanges, key: str, old: dict[str, float], new: dict[str, float]
+) -> None:
+    """Note where a document is found now and was not before, and the reverse."""
+    for name, score in new.items():
+        if old.get(name) != score:
+            if math.isnan(score):
+                raise ValueError("a document's index score is not a number")
+            changes.indexed.setdefault(name, {})[key] = score
+    for name in old:
+        if name not in new:
+            changes.unindexed.setdefault(name, []).append(key)
 
 
 class FeedSlot:

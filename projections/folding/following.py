@@ -32,7 +32,8 @@ async def next_batch(log: EventLog, pipeline: Pipeline, partition: int) -> Batch
         _read(log, partition, pipeline.position, pipeline.batch_limit, waits=True)
     )
     try:
-        return await reading
+        await asyncio.wait({reading})  # ends at once when cancelled, whatever the call does
+        return reading.result()
     finally:
         await end_calls(reading)
 

@@ -12,7 +12,9 @@ ARGV  1 msgpack array; a key is given as its place in KEYS:
         6 documents    { { key, { document, JSON, ... }, { deleted document, ... } }, ... }
         7 indexes      { { key, { score, document, ... }, { document that left, ... },
                          key of the facet that counts it or false, value counted }, ... }
-        8 feeds        { { key, items kept at most, { item, ... }, key of dropped counts, feed }, ... },
+        8 feeds        { { key of the first, the others' following it; length of what a key has before
+                         the feed's name; items kept at least; items dropped at once; key of
+                         dropped counts; { item or { item, ... }, ... }, one for each feed }, ... },
                        an item being its text, or its place in the batch, from 1: then the stream
                        has every entry from `first` to `last`
 
@@ -77,7 +79,11 @@ local function is_well_formed()
     end
   end
   for _, change in ipairs(feeds) do
-    if type(change[2]) ~= 'number' or type(change[3]) ~= 'table' or not KEYS[change[4]] then
+    for i = 2, 4 do
+      if type(change[i]) ~= 'number' then return false end
+    end
+    if not KEYS[change[5]] or type(change[6]) ~= 'table' or #change[6] == 0
+        or not KEYS[change[1] + #change[6] - 1] then
       return false
     end
   end
@@ -114,10 +120,11 @@ elseif misplaced then
   return misplaced
 end
 
+-- Replace places by what the stream has there; return what is wrong, if anything is.
 local entries
-for _, change in ipairs(feeds) do
-  local items = change[3]
-  for i, item in ipairs(items) do
+local function resolve(items)
+  for i = 1, #items do
+    local item = items[i]
     if type(item) == 'number' then
       if not entries then
         entries = redis.call('XRANGE', stream, first, last)
@@ -126,8 +133,16 @@ for _, change in ipairs(feeds) do
       local entry = entries[item]
       if not entry then return redis.error_reply('BADBATCH no such entry in the batch') end
       items[i] = entry[1] .. ' ' .. entry[2][2]
+    elseif type(item) == 'table' then
+      local wrong = resolve(item)
+      if wrong then return wrong end
     end
   end
+end
+
+for _, change in ipairs(feeds) do
+  local wrong = resolve(change[6])
+  if wrong then return wrong end
 end
 
 if group then
@@ -157,16 +172,23 @@ for _, change in ipairs(indexes) do
   end
 end
 for _, change in ipairs(feeds) do
-  local key, limit, items = KEYS[change[1]], change[2], change[3]
-  local length
-  if #items <= CHUNK then
-    length = redis.call('RPUSH', key, unpack(items))
-  else
-    in_chunks(function(...) length = redis.call('RPUSH', key, ...) end, items)
-  end
-  if length > limit then
-    redis.call('LTRIM', key, -limit, -1)
-    redis.call('HINCRBY', KEYS[change[4]], change[5], length - limit)
+  local place, prefix, limit, at_once, dropped =
+    change[1], change[2], change[3], change[4], KEYS[change[5]]
+  for i, items in ipairs(change[6]) do
+    local key, length = KEYS[place + i - 1], nil
+    if type(items) == 'string' then
+      length = redis.call('RPUSH', key, items)
+    elseif #items <= CHUNK then
+      length = redis.call('RPUSH', key, unpack(items))
+    else
+      in_chunks(function(...) length = redis.call('RPUSH', key, ...) end, items)
+    end
+    -- What is kept depends on how many items there ever were, not on how they came in batches.
+    local excess = math.floor((length - limit) / at_once) * at_once
+    if excess > 0 then
+      redis.call('LTRIM', key, excess, -1)
+      redis.call('HINCRBY', dropped, string.sub(key, prefix + 1), excess)
+    end
   end
 end
 for _, step in ipairs(steps) do

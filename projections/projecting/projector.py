@@ -247,7 +247,7 @@ class Projector:
 
     async def _forget_reached(self, missing: dict[int, EntryId]) -> None:
         for failed in self._tending.errors.values():
-            if isinstance(failed, HistoryGap | ProjectionStopped):
+            if isinstance(failed, HistoryGap | ConfigurationError | ProjectionStopped):
                 raise failed
         for partition, head in list(missing.items()):
             error = self._progress_of(partition).told_error
@@ -303,4 +303,5 @@ class Projector:
     def _report(self, partition: int) -> Report:
         progress = self._progress_of(partition)
         rate_per_s = progress.rate.per_second(self._log.clock.monotonic_s())
-        return Report(rate_per_s, str(progress.told_error) if progress.told_error else None)
+        error = progress.told_error or next(iter(self._tending.errors.values()), None)
+        return Report(rate_per_s, str(error) if error else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from eventlog.errors import EventLogError, LogUnavailable
+from eventlog.errors import ConfigurationError, EventLogError, LogUnavailable
 from eventlog.lease import LeaseKeeper
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
@@ -55,6 +55,7 @@ class Tending:
     async def _tend(self, projection: Projection) -> None:
         partitions = range(self._log.partition_count)
         shelves = await asyncio.gather(*(self._store.shelf(p) for p in partitions))
+        self._refuse_other_versions(shelves, projection)
         missing = [p for p, shelf in enumerate(shelves) if self._lacks(shelf, projection)]
         now_us = self._log.clock.now_us()
         build = Build.begin(projection.name, projection.version, now_us)
@@ -64,6 +65,22 @@ class Tending:
         if missing or (is_begun and not await self._is_worked_on(projection)):
             _log.info("building", model=projection.model)
             await Builder(self._log, projection, past=self._past, store=self._store).run()
+
+    @staticmethod
+    def _refuse_other_versions(shelves: Sequence[Shelf], projection: Projection) -> None:
+        """Raise where this version has nothing to read and another one is in the making."""
+        for shelf in shelves:
+            build = shelf.get(projection.name, "building")
+            if (
+                build is not None
+                and build.version != projection.version
+                and shelf.role_of(projection.name, projection.version) is None
+            ):
+                raise ConfigurationError(
+                    f"{projection.model} cannot be built while {build.name}@{build.version} is.",
+                    remedy="Let that one end, or give it up: "
+                    f"`eventlog projections cancel {projection.name}`.",
+                )
 
     def _lacks(self, shelf: Shelf, projection: Projection) -> bool:
         """Return whether there is nothing to read nor in the making, and it cannot just be claimed."""

@@ -133,8 +133,10 @@ async def _claimed(work: Work, projections: Sequence[Projection], partition: int
         return shelf
     now_us = work.log.clock.now_us()
     builds = [Build.begin(each.name, each.version, now_us) for each in projections]
+    head = (await work.log.heads())[partition]
     oldest = await work.log.read_raw(partition, START, 1)
-    if work.past is not None and oldest and oldest[0].id.n > 1:
+    is_trimmed = head > START and (not oldest or oldest[0].id.n > 1)
+    if work.past is not None and is_trimmed:
         for build in builds:
             await work.store.begin(partition, build)
     else:

@@ -123,18 +123,47 @@ class LiveDocuments(Generic[S]):
             # Below the end with any key there is: no key sorts under the empty one.
             place = _Place(below_score, "", self._log.partition_count)
         # One more than asked for tells whether there is a next page.
-        requests = [
-            PageRequest(index, limit + 1, _after(place, p), lowest_score)
-            for p in range(self._log.partition_count)
-        ]
-        reads = (self._read_partition(p, consistency, r) for p, r in enumerate(requests))
-        found = [item for items, _ in await asyncio.gather(*reads) for item in items]
-        found.sort(key=_order, reverse=True)
+        request = PageRequest(index, limit + 1, lowest_score=lowest_score)
+        found = await self._merged(request, place, consistency)
         following = None
         if len(found) > limit:
             last = found[limit - 1]
             following = encode_cursor(_Place(last.score, last.key, last.partition))
         return Page([item.document for item in found[:limit]], following)
+
+    async def _merged(
+        self, request: PageRequest, place: _Place | None, consistency: Consistency
+    ) -> list[Found[S]]:
+        """Return the first of all partitions, at most the request's limit, in order.
+
+        Every partition is asked for somewhat more than its share. One whose last item made it into
+        the page may have more that belongs there: it is asked again, for all it might have.
+        """
+        partition_count = self._log.partition_count
+        share = min(request.limit, 2 * -(-request.limit // partition_count) + 1)
+        asked: dict[int, int] = {}
+        runs: dict[int, list[Found[S]]] = {}
+        short = set(range(partition_count))
+        while short:
+            asked |= {p: request.limit if p in asked else share for p in short}
+            reads = (
+                self._read_partition(
+                    p, consistency, request._replace(limit=asked[p], after=_after(place, p))
+                )
+                for p in short
+            )
+            for p, (run, _) in zip(short, await asyncio.gather(*reads), strict=True):
+                runs[p] = run
+            found = [item for run in runs.values() for item in run]
+            found.sort(key=_order, reverse=True)
+            del found[request.limit :]
+            short = {
+                p
+                for p, run in runs.items()
+                if len(run) == asked[p] < request.limit
+                and (len(found) < request.limit or _order(run[-1]) > _order(found[-1]))
+            }
+        return found
 
     async def all(self, index: str, consistency: Consistency = "live") -> AsyncIterator[S]:
         """Yield every document of an index, page by page."""

@@ -25,14 +25,26 @@ class DocumentChanges(NamedTuple):
     """The projection's facets, whose counts move with the indexes."""
 
 
+LARGEST_DROP_ITEMS = 64
+
+
 class FeedChanges(NamedTuple):
     """Entries that join the feeds of one build."""
 
     model: str
     limit: int
-    """How many items a feed keeps."""
+    """How many items a feed keeps at least."""
     items: dict[str, list[Entry]]
     """Feed name → the entries that join it."""
+
+    @property
+    def drop_items(self) -> int:
+        """How many items a feed drops at once, so that few batches have to: it keeps so many more."""
+        return max(1, min(LARGEST_DROP_ITEMS, self.limit // 4))
+
+    def dropped(self, total: int) -> int:
+        """Return how many items a feed has dropped that ever took `total`."""
+        return max(0, (total - self.limit) // self.drop_items * self.drop_items)
 
 
 class Step(NamedTuple):

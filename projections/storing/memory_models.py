@@ -165,8 +165,8 @@ class MemoryModels:
             model = self._model(commit.partition, feed.model)
             for name, entries in feed.items.items():
                 kept = model.feeds.get(name, []) + [feed_item(entry) for entry in entries]
-                model.feeds[name] = kept[-feed.limit :]
-                model.totals[name] = model.totals.get(name, 0) + len(entries)
+                total = model.totals[name] = model.totals.get(name, 0) + len(entries)
+                model.feeds[name] = kept[len(kept) - total + feed.dropped(total) :]
         for step in commit.steps:
             self._shelves[commit.partition][step.build.model] = str(commit.last)
 

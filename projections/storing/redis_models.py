@@ -299,10 +299,16 @@ def pack_commit(commit: Commit, keys: Keys) -> tuple[list[str], bytes]:
             indexes.append([place, scored, change.unindexed.get(name, ()), counted, value])
     feeds: list[Any] = []
     for feed in commit.feeds:
-        dropped = table.place(keys.feeds(p, feed.model))
-        for name, entries in feed.items.items():
-            place = table.place(keys.feed(p, feed.model, name))
-            feeds.append([place, feed.limit, _items(commit, entries), dropped, name])
+        if not feed.items:
+            continue
+        dropped, prefix = table.place(keys.feeds(p, feed.model)), keys.feed(p, feed.model, "")
+        first_place = len(table.keys) + 1
+        # Nothing else in the batch speaks of their keys, and many feeds have but one new item.
+        table.keys += [prefix + name for name in feed.items]
+        lists = [_items(commit, entries) for entries in feed.items.values()]
+        items = [each[0] if len(each) == 1 else each for each in lists]
+        kept = feed.limit, feed.drop_items
+        feeds.append([first_place, len(prefix.encode()), *kept, dropped, items])
     steps = [
         (role_field(build.name, role), build.mark, build.model, str(checkpoint))
         for build, role, checkpoint in commit.steps

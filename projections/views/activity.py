@@ -84,17 +84,27 @@ class _Labels(dict[str | None, str]):
         return spelled
 
 
-_sorts: dict[type[Event], tuple[_Labels, Callable[[Any], str | None]]] = {}
+class _Labelling(dict[type[Event], Callable[[Any], str]]):
+    """How events of a type are labelled; found out once for each type."""
+
+    def __missing__(self, event_type: type[Event]) -> Callable[[Any], str]:
+        if issubclass(event_type, UnknownEvent):
+            return _type_of
+        labels = _Labels(str(event_type.__struct_config__.tag))
+        sort_of = _sort_getter(event_type)
+        made = self[event_type] = lambda event: labels[sort_of(event)]
+        return made
+
+
+LABELLING = _Labelling()
+"""`LABELLING[type(event)](event)` is the label, without the call of `label`."""
+
+_type_of: Callable[[Any], str] = attrgetter("type")
 
 
 def label(event: Event) -> str:
     """Return the label of an event."""
-    known = _sorts.get(type(event))
-    if known is None:
-        if isinstance(event, UnknownEvent):
-            return event.type
-        known = _sorts[type(event)] = _Labels(event.type), _sort_getter(type(event))
-    return known[0][known[1](event)]
+    return LABELLING[type(event)](event)
 
 
 def _sort_getter(event_type: type[Event]) -> Callable[[Any], str | None]:
@@ -115,9 +125,18 @@ class MinutesProjection(DocumentProjection[Minute]):
     types = (Event,)
     state_type = Minute
 
+    def __init__(self) -> None:
+        self._last = (0, "0")
+        """The minute asked for last, and its key: most events follow one of the same minute."""
+
     def key(self, event: Event) -> str:
         """Return the minute."""
-        return str(event.occurred_at // MINUTE_US)
+        minute = event.occurred_at // MINUTE_US
+        last, key = self._last
+        if minute != last:
+            key = str(minute)
+            self._last = (minute, key)
+        return key
 
     def initial(self, key: str) -> Minute:
         """Return a minute in which nothing happened."""
@@ -134,7 +153,8 @@ class MinutesProjection(DocumentProjection[Minute]):
         state = state or self.initial(key)
         counts = state.counts
         for entry in entries:
-            name = label(entry.event)
+            event = entry.event
+            name = LABELLING[type(event)](event)
             counts[name] = counts.get(name, 0) + 1
         return state
 
@@ -152,7 +172,7 @@ class TotalsProjection(DocumentProjection[Total]):
 
     def key(self, event: Event) -> str:
         """Return the label."""
-        return label(event)
+        return LABELLING[type(event)](event)
 
     def initial(self, key: str) -> Total:
         """Return the count of nothing."""
@@ -210,7 +230,7 @@ class ConversationActivityProjection(DocumentProjection[ConversationActivity]):
             first_us = last_us = entries[0].event.occurred_at
         for entry in entries:
             event = entry.event
-            name = label(event)
+            name = LABELLING[type(event)](event)
             if name in counts:
                 counts[name] += 1
             else:

@@ -199,7 +199,7 @@ async def test_a_batch_larger_than_lua_s_stack_is_applied_whole(place: Place) ->
     assert await place.store.commit(batch) == Committed()
     assert None not in await stored(place, *many)
     reply = await place.store.read_feed(0, FeedRequest("things", 1, "chat", 8000))
-    assert (reply.total, reply.oldest, len(reply.items)) == (9000, 501, 8000)
+    assert (reply.total, reply.oldest, len(reply.items)) == (9000, 449, 8000)
 
 
 # --- reading ---------------------------------------------------------------------------------------
