@@ -1,4 +1,4 @@
-"""`python -m bench [--quick] [--events N] [--json FILE] [append|project|archive|flat ...]`.
+"""`python -m bench [--quick] [--events N] [--json FILE] [append|project|rebuild|archive|flat ...]`.
 
 Each row is a rate and its ratio to the limit measured in the same run, because machines differ and
 are noisy. The rows need a server of their own; it is started and stopped here.
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from bench import append, archive, flat, project
+from bench import append, archive, flat, project, rebuild
 from bench.row import Row
 
 
@@ -29,6 +29,7 @@ class Part(NamedTuple):
 PARTS = {
     "append": Part(append.run, 200_000, 50_000),
     "project": Part(project.run, 200_000, 50_000),
+    "rebuild": Part(rebuild.run, 1_000_000, 200_000),
     "archive": Part(archive.run, 1_000_000, 250_000),
     "flat": Part(flat.run, 2_000_000, 200_000),
 }
@@ -49,10 +50,11 @@ def main() -> None:
         count = options.events or usual
         print(f"measuring {name} with {count:,} events …", file=sys.stderr)
         rows += part.run(count)
-    print(f"{'what':<38} {'per second':>11}   {'limit':<34} {'per second':>11} {'ratio':>6}  aim")
+    width = max(len(row.name) for row in rows)
+    print(f"{'what':<{width}} {'per second':>11}   {'limit':<34} {'per second':>11} {'ratio':>6}  aim")
     for row in rows:
         print(
-            f"{row.name:<38} {row.rate_per_s:>11,.0f}   {row.limit_name:<34} "
+            f"{row.name:<{width}} {row.rate_per_s:>11,.0f}   {row.limit_name:<34} "
             f"{row.limit_rate_per_s:>11,.0f} {row.ratio:>6.2f}  {_aim(row)}"
         )
     if options.json:

@@ -36,6 +36,10 @@ written more than once."""
 BATCHES_AT_ONCE = 1000
 """Batches folded without looking up: nobody waits for a turn."""
 
+BEAT_S = 0.1
+"""How often a builder looks for partitions to work on: a build is short, and who joins it is to have
+a share at once."""
+
 POLL_S = 0.1
 """How often a builder looks whether all have come to the end."""
 
@@ -130,7 +134,7 @@ class Builder:
                 self._moved.set()
             except LogUnavailable as error:
                 _log.warning("lease_refresh_failed", error=str(error))
-            await self._log.clock.sleep(self._keeper.beat_s)
+            await self._log.clock.sleep(min(BEAT_S, self._keeper.beat_s))
 
     def _share_out(self, building: dict[int, Build]) -> None:
         """Start and stop work so that it is what is held and in the making."""

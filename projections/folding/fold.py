@@ -27,7 +27,7 @@ from projections.projection import (
     IndexEntry,
     Projection,
 )
-from projections.storing.batch import DocumentChanges, FeedChanges
+from projections.storing.batch import DocumentChanges, FeedChanges, items_dropped_at_once
 
 S = TypeVar("S")
 
@@ -214,7 +214,11 @@ class FeedSlot:
         """Return the batch's changes."""
         items = dict(self.work)
         self.work.clear()
-        return FeedChanges(self.model, self.limit, items)
+        most = self.limit + items_dropped_at_once(self.limit)
+        skipped = {name: len(e) - most for name, e in items.items() if len(e) > most}
+        for name in skipped:
+            items[name] = items[name][-most:]
+        return FeedChanges(self.model, self.limit, items, skipped)
 
 
 Slot = DocumentSlot[Any] | FeedSlot

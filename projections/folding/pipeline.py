@@ -36,6 +36,9 @@ BATCH_ENTRIES = 500
 BATCH_BYTES = 4 * 1024 * 1024
 """What a batch may weigh, going by the batch before it: bounds memory when events are large."""
 
+GATHERED_BYTES = 4 * 1024 * 1024
+"""Of the archive's entries that are folded at once: five times as much in memory."""
+
 T = TypeVar("T")
 
 _log = get_logger("projector")
@@ -50,7 +53,7 @@ class BeginAnew(Exception):
 
 
 class Pipeline:
-    """Takes batches in order; `position` is the last entry folded.
+    """Takes batches in order; `position` is the last entry put.
 
     At most one commit is under way. After any exception the pipeline is spent: its cached documents
     may be ahead of what is stored.
@@ -71,6 +74,9 @@ class Pipeline:
     ) -> None:
         """`parks`: record poison entries as dead letters; else they are only left out."""
         self.position = position
+        self._folded = position  # all up to here is in a commit, or was before
+        self._poisons: list[Poison] = []
+        self._gathered_count = 0
         self.batch_limit = batch_entries // 8  # until the first batch shows how large entries are
         self._log = log
         self._store = store
@@ -87,19 +93,47 @@ class Pipeline:
         """Fold a batch and start its commit, once that of the batch before has succeeded.
 
         The batch is what follows `position`: of the stream every entry, of the archive those that
-        matter. Raises HistoryGap where an entry is missing; ProjectionStopped, Fenced,
-        BeginAnew, LogUnavailable.
+        matter, which are gathered until there are many: then fewer documents are written twice.
+        Raises HistoryGap where an entry is missing; ProjectionStopped, Fenced, BeginAnew,
+        LogUnavailable.
         """
         raws = batch.entries
-        if in_stream and (not raws or raws[0].id.n != self.position.n + 1):
+        sampled = raws[::8]
+        entry_bytes = sum(len(raw.raw) for raw in sampled) // max(1, len(sampled)) + 1
+        if not in_stream:
+            self._gather(batch)
+            if self._gathered_count * entry_bytes >= GATHERED_BYTES:
+                await self._commit_gathered()
+            return
+        await self._commit_gathered()
+        if not raws or raws[0].id.n != self.position.n + 1:
             upto = raws[0].id.n - 1 if raws else batch.end.n
             raise HistoryGap(
                 f"partition {self._lease.partition}: entries {self.position.n + 1} to {upto} are "
                 f"no longer in the log, and {', '.join(self._names())} lack them.",
                 remedy="Rebuild from the archive: `eventlog projections rebuild`.",
             )
-        poisons = self._folder.deal(raws)
+        self._gather(batch)
+        await self._fold_and_commit(raws[0].id, in_stream=True)
+        self.batch_limit = max(1, min(self._batch_entries, BATCH_BYTES // entry_bytes))
+
+    async def flush(self) -> None:
+        """Return when everything put is folded and committed."""
+        await self._commit_gathered()
+        await self._committed()
+
+    def _gather(self, batch: Stretch) -> None:
+        self._poisons += self._folder.deal(batch.entries)
+        self._gathered_count += len(batch.entries)
+        self.position = batch.end
+
+    async def _commit_gathered(self) -> None:
+        if self.position != self._folded:
+            await self._fold_and_commit(self.position, in_stream=False)
+
+    async def _fold_and_commit(self, first: EntryId, *, in_stream: bool) -> None:
         documents, feeds, failed = await self._fold()
+        poisons, self._poisons, self._gathered_count = self._poisons, [], 0
         for slot in failed:
             changes, more = slot.fold_with_care()
             documents.append(changes)
@@ -110,20 +144,18 @@ class Pipeline:
         commit = Commit(
             partition=self._lease.partition,
             lease=self._lease,
-            steps=tuple(Step(t.build, t.role, self.position) for t in self._targets),
-            first=raws[0].id if raws else batch.end,
-            last=batch.end,
+            steps=tuple(Step(t.build, t.role, self._folded) for t in self._targets),
+            first=first,
+            last=self.position,
             in_stream=in_stream,
             moves_group=self._moves_group,
             documents=documents,
             feeds=feeds,
         )
-        await self.flush()
-        self._committing = asyncio.create_task(self._commit(commit, batch.end.n - self.position.n))
-        self.position = batch.end
-        sampled = raws[::8]
-        entry_bytes = sum(len(raw.raw) for raw in sampled) // max(1, len(sampled)) + 1
-        self.batch_limit = max(1, min(self._batch_entries, BATCH_BYTES // entry_bytes))
+        await self._committed()
+        count = self.position.n - self._folded.n
+        self._committing = asyncio.create_task(self._commit(commit, count))
+        self._folded = self.position
 
     def _names(self) -> list[str]:
         return [target.projection.model for target in self._targets]
@@ -137,8 +169,8 @@ class Pipeline:
                     poison.error,
                 )
 
-    async def flush(self) -> None:
-        """Return when everything folded is committed."""
+    async def _committed(self) -> None:
+        """Return when what was folded is committed."""
         if self._committing is not None:
             await self._committing
             self._committing = None
@@ -149,7 +181,7 @@ class Pipeline:
             waiting = {reading, self._committing} if self._committing else {reading}
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if self._committing is not None and self._committing.done():
-                await self.flush()
+                await self._committed()
         return reading.result()
 
     async def abandon(self) -> None:
@@ -175,7 +207,7 @@ class Pipeline:
                 failed.append(slot)
         if failed:
             # The documents are fetched again, so they must hold every batch before this one.
-            await self.flush()
+            await self._committed()
             await self._warm(failed)
         return documents, feeds, failed
 

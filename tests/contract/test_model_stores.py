@@ -25,6 +25,7 @@ from projections.storing.batch import (
     FeedChanges,
     LeaseLost,
     Step,
+    items_dropped_at_once,
 )
 from projections.storing.build import Build
 from projections.storing.memory_models import MemoryModels
@@ -245,6 +246,29 @@ async def test_facets_count_their_indexes_and_forget_what_is_empty(place: Place)
     )
     await place.store.commit(commit(place, EntryId(5, 1), EntryId(5, 2), documents=[moved]))
     assert (await place.store.read_documents(0, request)).facets == [{"": 1, "blue:sky": 1}]
+
+
+@pytest.mark.parametrize("limit", [1, 4, 9])
+@pytest.mark.parametrize("sizes", [[1] * 40, [40], [7, 1, 25, 7], [1, 39]])
+async def test_what_a_feed_keeps_does_not_depend_on_the_batches(
+    place: Place, limit: int, sizes: list[int]
+) -> None:
+    position, n = START, 0
+    for size in sizes:
+        # As a slot does it: of many at once only the last are given, and how many were before them.
+        joining = [entry(n + i, f"text {n + i}") for i in range(1, size + 1)]
+        most = limit + items_dropped_at_once(limit)
+        skipped = {"chat": size - most} if size > most else {}
+        feed = FeedChanges(MODEL, limit, {"chat": joining[-most:]}, skipped)
+        n += size
+        await place.store.commit(commit(place, position, EntryId(5, n), feeds=[feed]))
+        position = EntryId(5, n)
+    reply = await place.store.read_feed(0, FeedRequest("things", 1, "chat", 99))
+    oldest = FeedChanges(MODEL, limit, {}).dropped(40) + 1
+    assert (reply.total, reply.oldest, reply.first) == (40, oldest, oldest)
+    kept = [int(item.partition(b" ")[0].partition(b"-")[2]) for item in reply.items]
+    assert kept == list(range(oldest, 41))
+    assert limit <= len(reply.items) < limit + items_dropped_at_once(limit)
 
 
 async def test_a_feed_keeps_its_last_items_and_their_numbers(place: Place) -> None:
