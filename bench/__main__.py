@@ -51,7 +51,9 @@ def main() -> None:
         print(f"measuring {name} with {count:,} events …", file=sys.stderr)
         rows += part.run(count)
     width = max(len(row.name) for row in rows)
-    print(f"{'what':<{width}} {'per second':>11}   {'limit':<34} {'per second':>11} {'ratio':>6}  aim")
+    print(
+        f"{'what':<{width}} {'per second':>11}   {'limit':<34} {'per second':>11} {'ratio':>6}  aim"
+    )
     for row in rows:
         print(
             f"{row.name:<{width}} {row.rate_per_s:>11,.0f}   {row.limit_name:<34} "

@@ -32,10 +32,11 @@ class GroupReader:
         self._stream = log.keys.stream(partition)
         self._consumer = f"p{partition}"
 
-    async def ensure(self, position: EntryId) -> None:
+    async def ensure(self, position: EntryId, stands_at: EntryId | None = None) -> None:
         """Make sure that the group exists and that everything after `position` is still there.
 
-        A group that is gone is created anew at `position`, never at the end. Raises HistoryGap when
+        A group that is gone is created anew at `stands_at`, which is `position` unless something of
+        the group is behind it, and never at the end. Raises HistoryGap when
         the log ends before `position` (it was emptied or restored from an older backup), or when
         entries after it were trimmed.
         """
@@ -48,17 +49,18 @@ class GroupReader:
                 f"are gone, and group {self._group!r} has not processed them.",
                 remedy="Rebuild from the archive.",
             )
+        stands_at = stands_at or position
         with in_our_words(self._log.settings), _accepting("BUSYGROUP"):
             await self._log.client.execute_command(
-                "XGROUP", "CREATE", self._stream, self._group, str(position), "MKSTREAM",
-                "ENTRIESREAD", position.n,
+                "XGROUP", "CREATE", self._stream, self._group, str(stands_at), "MKSTREAM",
+                "ENTRIESREAD", stands_at.n,
             )  # fmt: skip
-            if position > START:
+            if stands_at > START:
                 _log.warning(
                     "group_made_again",
                     group=self._group,
                     partition=self._partition,
-                    position=str(position),
+                    position=str(stands_at),
                 )
 
     async def check(self, position: EntryId) -> EntryId:

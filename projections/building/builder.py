@@ -14,7 +14,7 @@ from contextlib import aclosing, suppress
 from typing import NamedTuple
 
 from eventlog.errors import Fenced, LogUnavailable
-from eventlog.ids import EntryId
+from eventlog.ids import START, EntryId
 from eventlog.lease import Lease, LeaseKeeper
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
@@ -166,7 +166,8 @@ class Builder:
     async def _build(self, target: Target, lease: Lease) -> None:
         """Fold one partition into its build and follow the log, until cancelled or superseded."""
         log, partition = self._log, lease.partition
-        checkpoint = (await self._store.shelf(partition)).checkpoint(target.build)
+        shelf = await self._store.shelf(partition)
+        checkpoint = shelf.checkpoint(target.build)
         pipeline = Pipeline(
             log,
             self._store,
@@ -174,6 +175,7 @@ class Builder:
             lease,
             checkpoint,
             moves_group=False,
+            parks_after=_parked_until(shelf, target),
             batch_entries=BATCH_ENTRIES,
         )
         try:
@@ -196,6 +198,13 @@ class Builder:
 def builders_of(projection: Projection) -> str:
     """Return the group of a model's builders."""
     return f"build:{projection.model}"
+
+
+def _parked_until(shelf: Shelf, target: Target) -> EntryId:
+    """Return up to where a build of the same fold has parked what it failed on."""
+    serving = shelf.get(target.build.name, "serving")
+    is_same = serving is not None and serving.version == target.build.version
+    return shelf.checkpoint(serving) if serving is not None and is_same else START
 
 
 def _raise_unless_passing(task: asyncio.Task[None]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from eventlog.errors import EventLogError, Fenced, HistoryGap, ProjectionStopped
-from eventlog.ids import EntryId
+from eventlog.ids import START, EntryId
 from eventlog.lease import Lease
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
@@ -69,10 +69,10 @@ class Pipeline:
         on_commit: Callable[[EntryId, int], None] = lambda _position, _count: None,
         *,
         moves_group: bool = True,
-        parks: bool = True,
+        parks_after: EntryId | None = START,
         batch_entries: int = BATCH_ENTRIES,
     ) -> None:
-        """`parks`: record poison entries as dead letters; else they are only left out."""
+        """Poison entries after `parks_after` are parked as dead letters; None leaves them out only."""
         self.position = position
         self._folded = position  # all up to here is in a commit, or was before
         self._poisons: list[Poison] = []
@@ -85,7 +85,7 @@ class Pipeline:
         self._folder = Folder(targets, lease.partition, log.codec.decode, log.settings)
         self._on_commit = on_commit
         self._moves_group = moves_group
-        self._parks = parks
+        self._parks_after = parks_after
         self._batch_entries = batch_entries
         self._committing: asyncio.Task[None] | None = None
 
@@ -139,8 +139,8 @@ class Pipeline:
             documents.append(changes)
             poisons += more
         self._stop_at(poisons)
-        if poisons and self._parks:
-            await self._park(poisons)
+        if self._parks_after is not None:
+            await self._park([p for p in poisons if p.raw.id > self._parks_after])
         commit = Commit(
             partition=self._lease.partition,
             lease=self._lease,

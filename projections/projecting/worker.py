@@ -17,6 +17,7 @@ from projections.folding.following import NOTHING, fold_on, fold_until, next_bat
 from projections.folding.letters import GROUP
 from projections.folding.pipeline import BATCH_ENTRIES, BeginAnew, Pipeline
 from projections.folding.target import Target
+from projections.projecting.status import lowest_position
 from projections.projecting.tasks import end
 from projections.projection import Projection
 from projections.storing.build import Build, Shelf
@@ -154,7 +155,8 @@ async def _project(
     position = max(shelf.checkpoint(target.build) for target in targets)
     near = [t for t in targets if position.n - shelf.checkpoint(t.build).n <= NEAR_ENTRIES]
     far = [t for t in targets if t not in near]
-    await GroupReader(work.log, GROUP, lease.partition).ensure(position)
+    lowest = min(position, lowest_position(shelf))
+    await GroupReader(work.log, GROUP, lease.partition).ensure(position, lowest)
     for target in near:
         if (checkpoint := shelf.checkpoint(target.build)) < position:
             await _catch_up(work, target, lease, checkpoint, position)
