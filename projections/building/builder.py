@@ -40,11 +40,11 @@ BEAT_S = 0.1
 """How often a builder looks for partitions to work on: a build is short, and who joins it is to have
 a share at once."""
 
-POLL_S = 0.1
+POLL_S = 0.05
 """How often a builder looks whether all have come to the end."""
 
 NEAR_ENTRIES = 500
-NEAR_POLLS = 3
+NEAR_POLLS = 1
 """Where more is appended all the time, builds need not stand at the very end to be swapped in: having
 everything that was there at first, and near the end for that many looks in a row, will do. Projectors
 take them on from there."""

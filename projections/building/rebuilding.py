@@ -46,11 +46,41 @@ async def rebuild(
     is begun where entries are neither in the archive nor in the log, ConfigurationError where
     another version is being built, ProjectionStopped.
     """
-    store = store or default_store(log)
+    await begin(log, projection, past=past, store=store)
+    return await finish(log, projection, past=past, store=store, on_progress=on_progress)
+
+
+async def begin(
+    log: EventLog,
+    projection: Projection,
+    *,
+    past: Past | None = None,
+    store: ModelStore | None = None,
+) -> None:
+    """Begin a rebuild, as `rebuild` does, and leave it to whoever builds: `finish`, or a projector."""
     await check_history(log, past)
     build = Build.begin(projection.name, projection.version, log.clock.now_us())
-    await _begin(store, dict.fromkeys(range(log.partition_count), build))
-    return await _build(log, projection, past, store, on_progress)
+    builds = dict.fromkeys(range(log.partition_count), build)
+    await _begin(store or default_store(log), builds)
+
+
+async def finish(
+    log: EventLog,
+    projection: Projection,
+    *,
+    past: Past | None = None,
+    store: ModelStore | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Rebuilt:
+    """Return when no build of the projection's version is in the making any more.
+
+    Any number of processes may call it for one rebuild; where none is in the making it returns at
+    once. Raises as `rebuild`.
+    """
+    store = store or default_store(log)
+    await Builder(log, projection, past=past, store=store).run(on_progress)
+    swept = await store.sweep(projection.name)
+    return Rebuilt(projection.model, sum(head.n for head in await log.heads()), swept)
 
 
 async def rollback(
@@ -77,7 +107,7 @@ async def rollback(
         )
     await _begin(store, previous, is_exact=True)
     if all(build.version == projection.version for build in previous.values()):
-        return await _build(log, projection, past, store, on_progress)
+        return await finish(log, projection, past=past, store=store, on_progress=on_progress)
     await store.swap(previous)
     [model, *_] = {f"{build.name}@{build.version}" for build in previous.values()}
     return Rebuilt(model, sum(head.n for head in await log.heads()), 0)
@@ -136,18 +166,6 @@ async def check_history(log: EventLog, past: Past | None) -> None:
             f"history has gaps. {'; '.join(missing)}.",
             remedy="Name the archive that holds them, or restore its missing segments.",
         )
-
-
-async def _build(
-    log: EventLog,
-    projection: Projection,
-    past: Past | None,
-    store: ModelStore,
-    on_progress: Callable[[Progress], None],
-) -> Rebuilt:
-    await Builder(log, projection, past=past, store=store).run(on_progress)
-    swept = await store.sweep(projection.name)
-    return Rebuilt(projection.model, sum(head.n for head in await log.heads()), swept)
 
 
 async def _begin(store: ModelStore, builds: dict[int, Build], *, is_exact: bool = False) -> None:

@@ -27,7 +27,7 @@ from projections.projection import (
     IndexEntry,
     Projection,
 )
-from projections.storing.batch import DocumentChanges, FeedChanges, items_dropped_at_once
+from projections.storing.batch import DocumentChanges, FeedChanges
 
 S = TypeVar("S")
 
@@ -214,11 +214,7 @@ class FeedSlot:
         """Return the batch's changes."""
         items = dict(self.work)
         self.work.clear()
-        most = self.limit + items_dropped_at_once(self.limit)
-        skipped = {name: len(e) - most for name, e in items.items() if len(e) > most}
-        for name in skipped:
-            items[name] = items[name][-most:]
-        return FeedChanges(self.model, self.limit, items, skipped)
+        return FeedChanges(self.model, self.limit, items)
 
 
 Slot = DocumentSlot[Any] | FeedSlot

@@ -36,9 +36,6 @@ BATCH_ENTRIES = 500
 BATCH_BYTES = 4 * 1024 * 1024
 """What a batch may weigh, going by the batch before it: bounds memory when events are large."""
 
-GATHERED_BYTES = 4 * 1024 * 1024
-"""Of the archive's entries that are folded at once: five times as much in memory."""
-
 T = TypeVar("T")
 
 _log = get_logger("projector")
@@ -53,7 +50,7 @@ class BeginAnew(Exception):
 
 
 class Pipeline:
-    """Takes batches in order; `position` is the last entry put.
+    """Takes batches in order; `position` is the last entry folded.
 
     At most one commit is under way. After any exception the pipeline is spent: its cached documents
     may be ahead of what is stored.
@@ -74,9 +71,6 @@ class Pipeline:
     ) -> None:
         """Poison entries after `parks_after` are parked as dead letters; None leaves them out only."""
         self.position = position
-        self._folded = position  # all up to here is in a commit, or was before
-        self._poisons: list[Poison] = []
-        self._gathered_count = 0
         self.batch_limit = batch_entries // 8  # until the first batch shows how large entries are
         self._log = log
         self._store = store
@@ -93,47 +87,19 @@ class Pipeline:
         """Fold a batch and start its commit, once that of the batch before has succeeded.
 
         The batch is what follows `position`: of the stream every entry, of the archive those that
-        matter, which are gathered until there are many: then fewer documents are written twice.
-        Raises HistoryGap where an entry is missing; ProjectionStopped, Fenced, BeginAnew,
-        LogUnavailable.
+        matter. Raises HistoryGap where an entry is missing; ProjectionStopped, Fenced,
+        BeginAnew, LogUnavailable.
         """
         raws = batch.entries
-        sampled = raws[::8]
-        entry_bytes = sum(len(raw.raw) for raw in sampled) // max(1, len(sampled)) + 1
-        if not in_stream:
-            self._gather(batch)
-            if self._gathered_count * entry_bytes >= GATHERED_BYTES:
-                await self._commit_gathered()
-            return
-        await self._commit_gathered()
-        if not raws or raws[0].id.n != self.position.n + 1:
+        if in_stream and (not raws or raws[0].id.n != self.position.n + 1):
             upto = raws[0].id.n - 1 if raws else batch.end.n
             raise HistoryGap(
                 f"partition {self._lease.partition}: entries {self.position.n + 1} to {upto} are "
                 f"no longer in the log, and {', '.join(self._names())} lack them.",
                 remedy="Rebuild from the archive: `eventlog projections rebuild`.",
             )
-        self._gather(batch)
-        await self._fold_and_commit(raws[0].id, in_stream=True)
-        self.batch_limit = max(1, min(self._batch_entries, BATCH_BYTES // entry_bytes))
-
-    async def flush(self) -> None:
-        """Return when everything put is folded and committed."""
-        await self._commit_gathered()
-        await self._committed()
-
-    def _gather(self, batch: Stretch) -> None:
-        self._poisons += self._folder.deal(batch.entries)
-        self._gathered_count += len(batch.entries)
-        self.position = batch.end
-
-    async def _commit_gathered(self) -> None:
-        if self.position != self._folded:
-            await self._fold_and_commit(self.position, in_stream=False)
-
-    async def _fold_and_commit(self, first: EntryId, *, in_stream: bool) -> None:
+        poisons = self._folder.deal(raws)
         documents, feeds, failed = await self._fold()
-        poisons, self._poisons, self._gathered_count = self._poisons, [], 0
         for slot in failed:
             changes, more = slot.fold_with_care()
             documents.append(changes)
@@ -144,18 +110,20 @@ class Pipeline:
         commit = Commit(
             partition=self._lease.partition,
             lease=self._lease,
-            steps=tuple(Step(t.build, t.role, self._folded) for t in self._targets),
-            first=first,
-            last=self.position,
+            steps=tuple(Step(t.build, t.role, self.position) for t in self._targets),
+            first=raws[0].id if raws else batch.end,
+            last=batch.end,
             in_stream=in_stream,
             moves_group=self._moves_group,
             documents=documents,
             feeds=feeds,
         )
-        await self._committed()
-        count = self.position.n - self._folded.n
-        self._committing = asyncio.create_task(self._commit(commit, count))
-        self._folded = self.position
+        await self.flush()
+        self._committing = asyncio.create_task(self._commit(commit, batch.end.n - self.position.n))
+        self.position = batch.end
+        sampled = raws[::8]
+        entry_bytes = sum(len(raw.raw) for raw in sampled) // max(1, len(sampled)) + 1
+        self.batch_limit = max(1, min(self._batch_entries, BATCH_BYTES // entry_bytes))
 
     def _names(self) -> list[str]:
         return [target.projection.model for target in self._targets]
@@ -169,8 +137,8 @@ class Pipeline:
                     poison.error,
                 )
 
-    async def _committed(self) -> None:
-        """Return when what was folded is committed."""
+    async def flush(self) -> None:
+        """Return when everything folded is committed."""
         if self._committing is not None:
             await self._committing
             self._committing = None
@@ -181,7 +149,7 @@ class Pipeline:
             waiting = {reading, self._committing} if self._committing else {reading}
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if self._committing is not None and self._committing.done():
-                await self._committed()
+                await self.flush()
         return reading.result()
 
     async def abandon(self) -> None:
@@ -207,7 +175,7 @@ class Pipeline:
                 failed.append(slot)
         if failed:
             # The documents are fetched again, so they must hold every batch before this one.
-            await self._committed()
+            await self.flush()
             await self._warm(failed)
         return documents, feeds, failed
 

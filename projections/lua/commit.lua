@@ -14,9 +14,8 @@ ARGV  1 msgpack array; a key is given as its place in KEYS:
                          key of the facet that counts it or false, value counted }, ... }
         8 feeds        { { key of the first, the others' following it; length of what a key has before
                          the feed's name; items kept at least; items dropped at once; key of
-                         dropped counts; { item or { item, ... }, ... }, one for each feed;
-                         { feed's place among them, items before these that are not kept, ... } },
-                         ... }, an item being its text, or its place in the batch, from 1: then the stream
+                         dropped counts; { item or { item, ... }, ... }, one for each feed }, ... },
+                       an item being its text, or its place in the batch, from 1: then the stream
                        has every entry from `first` to `last`
 
 Returns, always an array whose first item says what happened:
@@ -83,7 +82,7 @@ local function is_well_formed()
     for i = 2, 4 do
       if type(change[i]) ~= 'number' then return false end
     end
-    if not KEYS[change[5]] or type(change[6]) ~= 'table' or #change[6] == 0 or not is_pairs(change[7])
+    if not KEYS[change[5]] or type(change[6]) ~= 'table' or #change[6] == 0
         or not KEYS[change[1] + #change[6] - 1] then
       return false
     end
@@ -175,10 +174,6 @@ end
 for _, change in ipairs(feeds) do
   local place, prefix, limit, at_once, dropped =
     change[1], change[2], change[3], change[4], KEYS[change[5]]
-  local skipped = {}
-  for i = 1, #change[7], 2 do
-    skipped[change[7][i]] = change[7][i + 1]
-  end
   for i, items in ipairs(change[6]) do
     local key, length = KEYS[place + i - 1], nil
     if type(items) == 'string' then
@@ -189,10 +184,9 @@ for _, change in ipairs(feeds) do
       in_chunks(function(...) length = redis.call('RPUSH', key, ...) end, items)
     end
     -- What is kept depends on how many items there ever were, not on how they came in batches.
-    local left_out = skipped[i] or 0
-    local excess = math.floor((length + left_out - limit) / at_once) * at_once
+    local excess = math.floor((length - limit) / at_once) * at_once
     if excess > 0 then
-      redis.call('LTRIM', key, excess - left_out, -1)
+      redis.call('LTRIM', key, excess, -1)
       redis.call('HINCRBY', dropped, string.sub(key, prefix + 1), excess)
     end
   end

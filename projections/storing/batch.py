@@ -36,22 +36,15 @@ class FeedChanges(NamedTuple):
     """How many items a feed keeps at least."""
     items: dict[str, list[Entry]]
     """Feed name → the entries that join it."""
-    skipped: dict[str, int] = {}
-    """Feed name → how many entries before these joined it and are not kept, where there are any."""
 
     @property
     def drop_items(self) -> int:
-        """How many items a feed drops at once, so that few batches have to."""
-        return items_dropped_at_once(self.limit)
+        """How many items a feed drops at once, so that few batches have to: it keeps so many more."""
+        return max(1, min(LARGEST_DROP_ITEMS, self.limit // 4))
 
     def dropped(self, total: int) -> int:
         """Return how many items a feed has dropped that ever took `total`."""
         return max(0, (total - self.limit) // self.drop_items * self.drop_items)
-
-
-def items_dropped_at_once(limit: int) -> int:
-    """Return how many items a feed drops at once that keeps `limit` at least, and so many more."""
-    return max(1, min(LARGEST_DROP_ITEMS, limit // 4))
 
 
 class Step(NamedTuple):

@@ -165,8 +165,7 @@ class MemoryModels:
             model = self._model(commit.partition, feed.model)
             for name, entries in feed.items.items():
                 kept = model.feeds.get(name, []) + [feed_item(entry) for entry in entries]
-                joined = len(entries) + feed.skipped.get(name, 0)
-                total = model.totals[name] = model.totals.get(name, 0) + joined
+                total = model.totals[name] = model.totals.get(name, 0) + len(entries)
                 model.feeds[name] = kept[len(kept) - total + feed.dropped(total) :]
         for step in commit.steps:
             self._shelves[commit.partition][step.build.model] = str(commit.last)

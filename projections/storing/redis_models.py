@@ -308,13 +308,7 @@ def pack_commit(commit: Commit, keys: Keys) -> tuple[list[str], bytes]:
         lists = [_items(commit, entries) for entries in feed.items.values()]
         items = [each[0] if len(each) == 1 else each for each in lists]
         kept = feed.limit, feed.drop_items
-        skipped = [
-            part
-            for place, name in enumerate(feed.items, 1)
-            if name in feed.skipped
-            for part in (place, feed.skipped[name])
-        ]
-        feeds.append([first_place, len(prefix.encode()), *kept, dropped, items, skipped])
+        feeds.append([first_place, len(prefix.encode()), *kept, dropped, items])
     steps = [
         (role_field(build.name, role), build.mark, build.model, str(checkpoint))
         for build, role, checkpoint in commit.steps

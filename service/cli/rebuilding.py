@@ -13,7 +13,15 @@ import typer
 
 from eventlog.log import EventLog
 from eventlog.settings import Settings, environment_of
-from projections.building.rebuilding import Rebuilt, cancel, drop, rebuild, retire, rollback
+from projections.building.rebuilding import (
+    Rebuilt,
+    begin,
+    cancel,
+    drop,
+    finish,
+    retire,
+    rollback,
+)
 from projections.projection import Projection
 from projections.registry import find_projection, load_projections
 from service.cli.building_bar import BuildBar
@@ -21,6 +29,7 @@ from service.cli.options import AsJson, NamedProjections, ProjectionName, exampl
 from service.cli.output import print_json, say
 from service.wiring import new_past, open_log
 
+HELPERS_END_WITHIN_S = 10.0
 MAX_PROCESSES = 4
 """Where none is asked for; beyond a process per core nothing is gained."""
 
@@ -54,12 +63,34 @@ def rebuild_one(
     chosen = find_projection(projections, name)
     settings = settings_of(context)
     if is_helper:
-        run(rebuilding(settings, projections, chosen, BuildBar(chosen.model, quiet=True)))
+        run(_help(settings, projections, chosen))
         return
-    bar = BuildBar(chosen.model, quiet=as_json)
     helpers = Helpers(settings, named or [], chosen, (processes or _default_process_count()) - 1)
-    rebuilt = run(rebuild_in_processes(settings, projections, chosen, bar, helpers))
+    rebuilt = run(_rebuild(settings, projections, chosen, helpers, quiet=as_json))
     _told(rebuilt, as_json=as_json)
+
+
+async def _rebuild(
+    settings: Settings,
+    projections: Sequence[Projection],
+    chosen: Projection,
+    helpers: Helpers,
+    *,
+    quiet: bool,
+) -> Rebuilt:
+    """Return the outcome of a rebuild by this process and helpers beside it."""
+    async with open_log(settings, projections) as log:
+        past = new_past(log)
+        await begin(log, chosen, past=past)
+        with BuildBar(chosen.model, quiet=quiet) as bar:
+            async with helpers.at_work():
+                return await finish(log, chosen, past=past, on_progress=bar.show)
+
+
+async def _help(settings: Settings, projections: Sequence[Projection], chosen: Projection) -> None:
+    """Build with the process that began it; begin nothing."""
+    async with open_log(settings, projections) as log:
+        await finish(log, chosen, past=new_past(log))
 
 
 def roll_back(
@@ -123,15 +154,6 @@ def _put_away(
 # --- several processes
 
 
-async def rebuilding(
-    settings: Settings, projections: Sequence[Projection], chosen: Projection, bar: BuildBar
-) -> Rebuilt:
-    """Return the outcome of a rebuild that this process takes part in."""
-    async with open_log(settings, projections) as log:
-        with bar:
-            return await rebuild(log, chosen, past=new_past(log), on_progress=bar.show)
-
-
 class Helpers(NamedTuple):
     """Processes that build beside this one."""
 
@@ -156,23 +178,18 @@ class Helpers(NamedTuple):
         ]
         try:
             yield
+            # They see for themselves that it is done.
+            ended = asyncio.create_task(_all_ended(helpers))
+            await asyncio.wait({ended}, timeout=HELPERS_END_WITHIN_S)
         finally:
             for helper in helpers:
                 if helper.returncode is None:
                     helper.terminate()
-            await asyncio.gather(*(helper.wait() for helper in helpers))
+            await _all_ended(helpers)
 
 
-async def rebuild_in_processes(
-    settings: Settings,
-    projections: Sequence[Projection],
-    chosen: Projection,
-    bar: BuildBar,
-    helpers: Helpers,
-) -> Rebuilt:
-    """Return the outcome of a rebuild by this process and helpers beside it."""
-    async with helpers.at_work():
-        return await rebuilding(settings, projections, chosen, bar)
+async def _all_ended(helpers: Sequence[asyncio.subprocess.Process]) -> None:
+    await asyncio.gather(*(helper.wait() for helper in helpers))
 
 
 def _default_process_count() -> int:

@@ -25,7 +25,6 @@ from projections.storing.batch import (
     FeedChanges,
     LeaseLost,
     Step,
-    items_dropped_at_once,
 )
 from projections.storing.build import Build
 from projections.storing.memory_models import MemoryModels
@@ -255,20 +254,18 @@ async def test_what_a_feed_keeps_does_not_depend_on_the_batches(
 ) -> None:
     position, n = START, 0
     for size in sizes:
-        # As a slot does it: of many at once only the last are given, and how many were before them.
         joining = [entry(n + i, f"text {n + i}") for i in range(1, size + 1)]
-        most = limit + items_dropped_at_once(limit)
-        skipped = {"chat": size - most} if size > most else {}
-        feed = FeedChanges(MODEL, limit, {"chat": joining[-most:]}, skipped)
+        feed = FeedChanges(MODEL, limit, {"chat": joining})
         n += size
         await place.store.commit(commit(place, position, EntryId(5, n), feeds=[feed]))
         position = EntryId(5, n)
     reply = await place.store.read_feed(0, FeedRequest("things", 1, "chat", 99))
-    oldest = FeedChanges(MODEL, limit, {}).dropped(40) + 1
+    kept_least = FeedChanges(MODEL, limit, {})
+    oldest = kept_least.dropped(40) + 1
     assert (reply.total, reply.oldest, reply.first) == (40, oldest, oldest)
     kept = [int(item.partition(b" ")[0].partition(b"-")[2]) for item in reply.items]
     assert kept == list(range(oldest, 41))
-    assert limit <= len(reply.items) < limit + items_dropped_at_once(limit)
+    assert limit <= len(reply.items) < limit + kept_least.drop_items
 
 
 async def test_a_feed_keeps_its_last_items_and_their_numbers(place: Place) -> None:
