@@ -1,8 +1,10 @@
 """Flat: what an event and a page cost in a large log, compared with a small one.
 
-Both logs are on one server. Chats, sessions and dead letters grow with the log: one chat per 200
-events, one session and one dead letter per 80, so that nothing can hide behind a fixed number of
-them. Small and large take turns in every round, and medians are compared. A ratio of 1 is flat.
+Both logs are on one server. Sessions and dead letters grow with the log, one each per 80 events, so
+that nothing can hide behind a fixed number of them. Both have 10,000 chats: a batch of events from a
+handful of chats changes a handful of documents, which is cheaper however long the log is, up to where
+each event is of another chat. Small and large take turns in every round, and medians are compared. A
+ratio of 1 is flat.
 
 Writes: rounds are spread over the large log's last doubling. In each, the large log and a small one
 made anew for the round take 20,000 events, half of them in either way of appending, and project
@@ -37,7 +39,7 @@ from projections import Activity, Conversations, DeadLetters, History, Projector
 
 SMALL_EVENTS = 10_000
 CHUNK_EVENTS = 10_000
-EVENTS_PER_CHAT = 200
+CHAT_COUNT = 10_000
 PAGE_ITEMS = 50
 WRITE_ROUNDS = 15
 READ_ROUNDS = 25
@@ -52,12 +54,12 @@ Call = Callable[[], Awaitable[Any]]
 class Bridge:
     """A log, the source of its events, and what was put into it so far."""
 
-    def __init__(self, log: EventLog, event_count: int, seed: int) -> None:
+    def __init__(self, log: EventLog, seed: int) -> None:
         self.log = log
         self.sessions: list[SessionStarted] = []
         self.last_us = 0
         self._message_counts: Counter[str] = Counter()
-        self._events = endless_bridge_events(seed, max(1, event_count // EVENTS_PER_CHAT))
+        self._events = endless_bridge_events(seed, CHAT_COUNT)
         self._position = 0
 
     def take(self, count: int) -> list[Event]:
@@ -246,7 +248,7 @@ async def measure_writes(large: Bridge, event_count: int, settings: dict[str, An
     growth_chunks = max(0, round(missing_chunks / round_count) - 1)
     for number in range(round_count):
         async with EventLog.open(**settings, key_prefix=f"small-{number}") as log:
-            small = Bridge(log, SMALL_EVENTS, seed=number)
+            small = Bridge(log, seed=number)
             await small.grow(SMALL_EVENTS)
             for which in in_turn(number):
                 await measure_chunks(writes, (small, large)[which], which)
@@ -281,7 +283,7 @@ async def measure(event_count: int, folder: str) -> list[Row]:
         EventLog.open(**settings, key_prefix="large") as large_log,
     ):
         await large_log.client.config_set("auto-aof-rewrite-percentage", 0)
-        small, large = Bridge(small_log, SMALL_EVENTS, 7), Bridge(large_log, event_count, 8)
+        small, large = Bridge(small_log, 7), Bridge(large_log, 8)
         await small.grow(SMALL_EVENTS)
         await large.grow(event_count // 2)
         rows = await measure_writes(large, event_count, settings)

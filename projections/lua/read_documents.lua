@@ -18,25 +18,12 @@ Returns  { 'moved' }  the shelf holds another mark in that role: look there agai
 
 Read-only. Cost grows with what is returned, and with the logarithm of the index.
 --]]
+--!include documents
 
 local request = cmsgpack.unpack(ARGV[1])
 local place, tail_limit, wanted, facets, page =
   request[1], request[2], request[3], request[4], request[5]
 local model, role, mark = place[1], place[2], place[3]
-
-local CHUNK = 3000 -- unpack() puts its values on Lua's stack, which holds 8,000
-
-local function fetch(documents)
-  local found = {}
-  for from = 1, #documents, CHUNK do
-    local upto = math.min(from + CHUNK - 1, #documents)
-    local values = redis.call('HMGET', KEYS[4], unpack(documents, from, upto))
-    for i = 1, upto - from + 1 do
-      found[from + i - 1] = values[i]
-    end
-  end
-  return found
-end
 
 -- Members of one score are kept in the order of their bytes; `<` would compare by the locale.
 local function is_below(a, b)
@@ -89,7 +76,7 @@ if page then
     members[#members + 1] = found[i + 1]
     page_documents[#page_documents + 1] = found[i]
   end
-  page_documents = fetch(page_documents)
+  page_documents = fetch_documents(KEYS[4], page_documents)
 end
 
-return { checkpoint, head, tail, fetch(wanted), counts, members, page_documents }
+return { checkpoint, head, tail, fetch_documents(KEYS[4], wanted), counts, members, page_documents }

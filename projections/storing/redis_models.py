@@ -53,6 +53,7 @@ class RedisModels:
         self._commit = load_script("projections", "commit")
         self._read_documents = load_script("projections", "read_documents")
         self._read_feed = load_script("projections", "read_feed")
+        self._fetch = load_script("projections", "fetch")
         self._claim = load_script("projections", "shelf_claim")
         self._begin = load_script("projections", "shelf_begin")
         self._swap = load_script("projections", "shelf_swap")
@@ -116,11 +117,11 @@ class RedisModels:
         """Return stored documents by (model, keys), None where there is none; one round trip."""
         if not wanted:
             return []
-        pipeline = self._log.client.pipeline(transaction=False)
-        for model, keys in wanted:
-            pipeline.execute_command("HMGET", self._log.keys.documents(partition, model), *keys)
-        with in_our_words(self._log.settings):
-            return list(await pipeline.execute())
+        stored = [self._log.keys.documents(partition, model) for model, _ in wanted]
+        found: list[list[bytes | None]] = await self._run(
+            self._fetch, stored, _pack([keys for _, keys in wanted])
+        )
+        return found
 
     async def names(self, partition: int, build: Build) -> Names:
         """Return what is stored of a build, by name; what is written meanwhile may be missing."""
