@@ -107,7 +107,7 @@ class Builder:
                         await self._store.swap(building)
                         has_swapped = True
                         continue
-                    self._share_out(building)
+                    await self._share_out(building)
                 except LogUnavailable as error:
                     _log.warning("build_interrupted", error=str(error))
                 await self._wait(beat)
@@ -136,14 +136,14 @@ class Builder:
                 _log.warning("lease_refresh_failed", error=str(error))
             await self._log.clock.sleep(min(BEAT_S, self._keeper.beat_s))
 
-    def _share_out(self, building: dict[int, Build]) -> None:
+    async def _share_out(self, building: dict[int, Build]) -> None:
         """Start and stop work so that it is what is held and in the making."""
         held = self._keeper.held
         for partition, (lease, task) in list(self._tasks.items()):
             if held.get(partition) != lease or partition not in building or task.done():
-                task.cancel()
+                await end(task)
                 del self._tasks[partition]
-                if task.done() and not task.cancelled():
+                if not task.cancelled():
                     _raise_unless_passing(task)
         for partition, lease in held.items():
             if partition in building and partition not in self._tasks:

@@ -61,7 +61,7 @@ async def begin(
     await check_history(log, past)
     build = Build.begin(projection.name, projection.version, log.clock.now_us())
     builds = dict.fromkeys(range(log.partition_count), build)
-    await _begin(store or default_store(log), builds)
+    await _begin(log, store or default_store(log), builds)
 
 
 async def finish(
@@ -105,7 +105,7 @@ async def rollback(
             f"{projection.name} has no build to roll back to.",
             remedy="There is one between a rebuild and `projections drop`.",
         )
-    await _begin(store, previous, is_exact=True)
+    await _begin(log, store, previous, is_exact=True)
     if all(build.version == projection.version for build in previous.values()):
         return await finish(log, projection, past=past, store=store, on_progress=on_progress)
     await store.swap(previous)
@@ -168,16 +168,24 @@ async def check_history(log: EventLog, past: Past | None) -> None:
         )
 
 
-async def _begin(store: ModelStore, builds: dict[int, Build], *, is_exact: bool = False) -> None:
-    """Begin builds; one of the same version that is in the making is joined unless `is_exact`."""
+async def _begin(
+    log: EventLog, store: ModelStore, builds: dict[int, Build], *, is_exact: bool = False
+) -> None:
+    """Begin builds; one of the same version that is in the making is joined unless `is_exact`.
+
+    Raises ConfigurationError, before anything is begun, where another one is.
+    """
+    shelves = await _shelves(log, store)
     for partition, build in builds.items():
-        begun = await store.begin(partition, build)
-        if begun.version != build.version or (is_exact and begun != build):
+        making = shelves[partition].get(build.name, "building")
+        if making and (making.version != build.version or (is_exact and making != build)):
             raise ConfigurationError(
-                f"{begun.name}@{begun.version} is being built, so {build.name}@{build.version} "
+                f"{making.name}@{making.version} is being built, so {build.name}@{build.version} "
                 "cannot take its place now.",
                 remedy=f"Let it end, or `eventlog projections cancel {build.name}`.",
             )
+    for partition, build in builds.items():
+        await store.begin(partition, build)
 
 
 async def _put_away(log: EventLog, name: str, role: Role, store: ModelStore) -> int:

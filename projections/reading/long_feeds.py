@@ -48,7 +48,7 @@ class Place(NamedTuple):
         return EntryId(self.ms, self.n)
 
 
-class Stretch(NamedTuple):
+class Passage(NamedTuple):
     """All entries of a feed between two places, in order."""
 
     entries: list[Entry]
@@ -92,7 +92,7 @@ class LongFeeds:
         window: int,
         consistency: Consistency,
         is_enough: Callable[[Sequence[Entry]], bool] = _never,
-    ) -> Stretch:
+    ) -> Passage:
         """Return the last `window` entries before a place, or of all.
 
         Fewer, where those that are hot are enough. Raises HistoryGap where neither archive nor log has what is asked for.
@@ -106,7 +106,7 @@ class LongFeeds:
         left = Place.before(entries[0], place.before_count - len(entries)) if entries else place
         if self._cold is None:
             has_older = left.before_count >= hot.oldest
-            return Stretch(entries, left, place, has_older, hot.total)
+            return Passage(entries, left, place, has_older, hot.total)
         has_older = left.before_count > 0
         if has_older and len(entries) < window and not is_enough(entries):
             try:
@@ -115,15 +115,15 @@ class LongFeeds:
                 if not entries:
                     raise
                 # What is there is given out first; whoever goes on learns of the gap.
-                return Stretch(entries, left, place, has_older, hot.total)
+                return Passage(entries, left, place, has_older, hot.total)
             entries = [*cold.entries, *entries]
             left = Place(max(0, left.before_count - len(cold.entries)), *cold.edge)
             has_older = left.before_count > 0 and not cold.is_all
-        return Stretch(entries, left, place, has_older, hot.total)
+        return Passage(entries, left, place, has_older, hot.total)
 
     async def newer(
         self, feed: str, place: Place, window: int, consistency: Consistency
-    ) -> Stretch:
+    ) -> Passage:
         """Return the first `window` entries after a place. Raises HistoryGap."""
         hot, place = await self._around(feed, place, (1, window), consistency)
         cold = Cold([], place.id, is_all=True)
@@ -146,7 +146,7 @@ class LongFeeds:
         if more:
             right = Place.after(more[-1], start - 1 + len(more))
         has_older = place.before_count >= (hot.oldest if self._cold is None else 1)
-        return Stretch([*entries, *more], place, right, has_older, hot.total)
+        return Passage([*entries, *more], place, right, has_older, hot.total)
 
     async def _hot(
         self, feed: str, limit: int, end: int | None, consistency: Consistency

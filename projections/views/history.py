@@ -18,7 +18,7 @@ from eventlog.settings import Settings
 from eventlog.vocabulary import MessageReceived, MessageSent, MessageType
 from projections.projection import FeedProjection
 from projections.reading.live import Consistency
-from projections.reading.long_feeds import LongFeeds, Place, Stretch
+from projections.reading.long_feeds import LongFeeds, Passage, Place
 from projections.reading.paging import decode_cursor, encode_cursor
 from projections.storing.store import ModelStore
 
@@ -207,7 +207,7 @@ class History:
         )
 
 
-def _newest(read: Stretch, wanted: _Filter, limit: int) -> Stretch:
+def _newest(read: Passage, wanted: _Filter, limit: int) -> Passage:
     """Return the stretch's end with `limit` messages that pass, or all that do."""
     found: list[Entry] = []
     for number in range(len(read.entries) - 1, -1, -1):
@@ -220,7 +220,7 @@ def _newest(read: Stretch, wanted: _Filter, limit: int) -> Stretch:
     return read._replace(entries=found[::-1])
 
 
-def _oldest(read: Stretch, wanted: _Filter, limit: int) -> Stretch:
+def _oldest(read: Passage, wanted: _Filter, limit: int) -> Passage:
     """Return the stretch's beginning with `limit` messages that pass, or all that do."""
     found: list[Entry] = []
     for number, entry in enumerate(read.entries, read.left.before_count + 1):
