@@ -65,6 +65,7 @@ class Tending:
         if missing or (is_begun and not await self._is_worked_on(projection)):
             _log.info("building", model=projection.model)
             await Builder(self._log, projection, past=self._past, store=self._store).run()
+            await self._store.sweep(projection.name)
 
     @staticmethod
     def _refuse_other_versions(shelves: Sequence[Shelf], projection: Projection) -> None:

@@ -24,6 +24,7 @@ from service.cli.output import (
     say,
 )
 from service.cli.progress import ProgressBars
+from service.wiring import new_past
 
 NO_KNOWN_FORMAT = "no known format"
 """How the report says that a file is of none."""
@@ -92,7 +93,7 @@ async def _import(
 
 async def _project(log: EventLog, bars: ProgressBars) -> None:
     """Bring the read models up to date, telling how much is left."""
-    projector = Projector(log)
+    projector = Projector(log, past=new_past(log))
     projecting = asyncio.create_task(projector.run_until_caught_up())
     try:
         with bars.waiting("updating read models") as tell:
