@@ -20,7 +20,7 @@ from eventlog.log import EventLog
 from eventlog.logs import get_logger
 from eventlog.past import Past
 from projections.folding.following import NOTHING, fold_on, next_batch
-from projections.folding.pipeline import BeginAnew, Pipeline
+from projections.folding.pipeline import BeginAnew, Parking, Pipeline
 from projections.folding.source import archived, types_of
 from projections.folding.target import Target
 from projections.projecting.tasks import end
@@ -175,7 +175,7 @@ class Builder:
             lease,
             checkpoint,
             moves_group=False,
-            parks_after=_parked_until(shelf, target),
+            parking=_parking(shelf, target),
             batch_entries=BATCH_ENTRIES,
         )
         try:
@@ -200,11 +200,14 @@ def builders_of(projection: Projection) -> str:
     return f"build:{projection.model}"
 
 
-def _parked_until(shelf: Shelf, target: Target) -> EntryId:
-    """Return up to where a build of the same fold has parked what it failed on."""
-    serving = shelf.get(target.build.name, "serving")
-    is_same = serving is not None and serving.version == target.build.version
-    return shelf.checkpoint(serving) if serving is not None and is_same else START
+def _parking(shelf: Shelf, target: Target) -> Parking:
+    """Return what is still to be parked, given how far the builds that serve have come."""
+    serving = [build for (_, role), build in shelf.builds.items() if role == "serving"]
+    same = [b for b in serving if (b.name, b.version) == target.build[:2]]
+    return Parking(
+        failures_after=max(map(shelf.checkpoint, same), default=START),
+        wrecks_after=max(map(shelf.checkpoint, serving), default=START),
+    )
 
 
 def _raise_unless_passing(task: asyncio.Task[None]) -> None:

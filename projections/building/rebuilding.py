@@ -175,17 +175,20 @@ async def _begin(
 
     Raises ConfigurationError, before anything is begun, where another one is.
     """
-    shelves = await _shelves(log, store)
-    for partition, build in builds.items():
-        making = shelves[partition].get(build.name, "building")
+
+    def check(making: Build | None, build: Build) -> None:
         if making and (making.version != build.version or (is_exact and making != build)):
             raise ConfigurationError(
                 f"{making.name}@{making.version} is being built, so {build.name}@{build.version} "
                 "cannot take its place now.",
                 remedy=f"Let it end, or `eventlog projections cancel {build.name}`.",
             )
+
+    shelves = await _shelves(log, store)
     for partition, build in builds.items():
-        await store.begin(partition, build)
+        check(shelves[partition].get(build.name, "building"), build)
+    for partition, build in builds.items():
+        check(await store.begin(partition, build), build)  # somebody may have been quicker
 
 
 async def _put_away(log: EventLog, name: str, role: Role, store: ModelStore) -> int:

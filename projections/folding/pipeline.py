@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from eventlog.errors import EventLogError, Fenced, HistoryGap, ProjectionStopped
 from eventlog.ids import START, EntryId
@@ -49,6 +49,23 @@ class BeginAnew(Exception):
     """
 
 
+class Parking(NamedTuple):
+    """Which poison entries are parked: those that nobody has parked before."""
+
+    failures_after: EntryId = START
+    """What this projection fails on; up to there a build of the same fold has parked it."""
+    wrecks_after: EntryId = START
+    """What cannot be decoded, which is one letter for all projections."""
+
+    def wants(self, poison: Poison) -> bool:
+        """Return whether an entry is still to be parked."""
+        after = self.failures_after if poison.projection else self.wrecks_after
+        return poison.raw.id > after
+
+
+PARK_ALL = Parking()
+
+
 class Pipeline:
     """Takes batches in order; `position` is the last entry folded.
 
@@ -66,10 +83,10 @@ class Pipeline:
         on_commit: Callable[[EntryId, int], None] = lambda _position, _count: None,
         *,
         moves_group: bool = True,
-        parks_after: EntryId | None = START,
+        parking: Parking | None = PARK_ALL,
         batch_entries: int = BATCH_ENTRIES,
     ) -> None:
-        """Poison entries after `parks_after` are parked as dead letters; None leaves them out only."""
+        """`parking` says which poison entries become dead letters; None: they are only left out."""
         self.position = position
         self.batch_limit = batch_entries // 8  # until the first batch shows how large entries are
         self._log = log
@@ -79,7 +96,7 @@ class Pipeline:
         self._folder = Folder(targets, lease.partition, log.codec.decode, log.settings)
         self._on_commit = on_commit
         self._moves_group = moves_group
-        self._parks_after = parks_after
+        self._parking = parking
         self._batch_entries = batch_entries
         self._committing: asyncio.Task[None] | None = None
 
@@ -105,8 +122,8 @@ class Pipeline:
             documents.append(changes)
             poisons += more
         self._stop_at(poisons)
-        if self._parks_after is not None:
-            await self._park([p for p in poisons if p.raw.id > self._parks_after])
+        if self._parking is not None:
+            await self._park([poison for poison in poisons if self._parking.wants(poison)])
         commit = Commit(
             partition=self._lease.partition,
             lease=self._lease,

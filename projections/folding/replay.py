@@ -97,7 +97,7 @@ class Replay:
             Lease("replay", partition, "replay", 0),
             EntryId(0, 0),
             moves_group=False,
-            parks_after=None,
+            parking=None,
             batch_entries=BATCH_ENTRIES,
         )
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
-from contextlib import suppress
 from typing import Literal
 
 import msgspec
 import pytest
 
-from eventlog.entry import Entry
 from eventlog.errors import HistoryGap, ProjectionStopped
 from eventlog.group import GroupReader
 from eventlog.ids import START, EntryId
@@ -24,15 +21,12 @@ from projections.folding.pipeline import BATCH_ENTRIES
 from projections.projecting.projector import Projector
 from projections.projecting.tasks import end
 from projections.projecting.worker import TURN_BATCHES, Work, project_partition
-from projections.projection import DocumentProjection, IndexEntry
 from projections.reading.live import LiveDocuments
-from projections.storing.batch import (
-    Commit,
-    CommitOutcome,
-)
+from projections.storing.batch import Commit, CommitOutcome
 from projections.storing.redis_models import RedisModels
 from projections.views.dead_letters import DeadLetters
 from projections.views.history import History
+from tests.own_projections import LENGTHS, Length
 from tests.projecting import chats_of, oracle, random_events, read_out
 from tests.support import eventually
 
@@ -159,39 +153,6 @@ async def test_two_projectors_share_the_partitions(log: EventLog) -> None:
     assert await read_out(log, chats_of(events), "stored") == oracle(events)
 
 
-class Length(msgspec.Struct):
-    chat: str
-    characters: int = 0
-
-
-class Lengths(DocumentProjection[Length]):
-    """A user's projection, which fails on some texts after it has changed its state."""
-
-    name = "lengths"
-    types = (MessageReceived,)
-    state_type = Length
-
-    def key(self, event: MessageReceived) -> str:
-        if event.text == "keyless":
-            raise LookupError("no key")
-        return event.conversation
-
-    def initial(self, key: str) -> Length:
-        return Length(key)
-
-    def apply(self, state: Length, entry: Entry) -> Length:
-        state.characters += len(entry.event.text)  # type: ignore[attr-defined]
-        if entry.event.text == "poison":  # type: ignore[attr-defined]
-            raise ValueError("cannot take it")
-        return state
-
-    def index(self, key: str, state: Length) -> list[IndexEntry]:  # noqa: ARG002 - by state alone
-        return [("all", float("nan") if state.characters == 13 else state.characters)]
-
-
-LENGTHS = Lengths()
-
-
 async def test_a_poison_entry_is_parked_and_its_projection_goes_on(log: EventLog) -> None:
     texts = ["ab", "poison", "cde", "keyless", "12345678", "f"]
     partition = log.partition_of("chat")
@@ -220,57 +181,6 @@ async def test_a_poison_entry_is_parked_and_its_projection_goes_on(log: EventLog
     assert origins == {f"{partition}/{entries[n].id}" for n in (2, 4, 5)}
     assert {letter.conversation for letter in page.items} == {"chat"}
     assert await History(log).count("chat") == 6
-
-
-class SlowToCommit(RedisModels):
-    """Read models whose commits let a fetch pass them, if one comes along soon."""
-
-    def __init__(self, log: EventLog) -> None:
-        super().__init__(log)
-        self._fetched = asyncio.Event()
-
-    async def documents(
-        self, partition: int, wanted: Sequence[tuple[str, Sequence[str]]]
-    ) -> list[list[bytes | None]]:
-        found = await super().documents(partition, wanted)
-        self._fetched.set()
-        return found
-
-    async def commit(self, commit: Commit) -> CommitOutcome:
-        self._fetched.clear()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._fetched.wait(), 0.03)
-        return await super().commit(commit)
-
-
-async def test_poison_in_many_batches_costs_the_other_entries_nothing(log: EventLog) -> None:
-    texts = ["poison" if n % 50 == 49 else "ab" for n in range(600)]
-    for start in range(0, 600, 100):
-        chunk = texts[start : start + 100]
-        await log.append([MessageReceived(conversation="chat", text=text) for text in chunk])
-    await Projector(log, [LENGTHS], store=SlowToCommit(log)).run_until_caught_up()
-    documents = LiveDocuments(log, LENGTHS)
-    found = await documents.get(log.partition_of("chat"), "chat", "stored")
-    assert found == Length("chat", 2 * 588)
-    await Projector(log).run_until_caught_up()
-    assert await DeadLetters(log).counts_by_reason() == {"poison": 12}
-
-
-async def test_an_entry_that_is_no_event_is_parked_once_and_stops_nobody(log: EventLog) -> None:
-    await log.append(MessageReceived(conversation="chat", text="before"))
-    partition = log.partition_of("chat")
-    head = (await log.heads())[partition]
-    bad = EntryId(head.ms, head.n + 1)
-    await log.client.xadd(log.keys.stream(partition), {"e": b"{broken"}, id=str(bad))
-    await log.client.set(log.keys.head(partition), str(bad))
-    await log.append(MessageReceived(conversation="chat", text="after"))
-    await Projector(log).run_until_caught_up()
-    await Projector(log).run_until_caught_up()
-    assert await History(log).count("chat", consistency="stored") == 2
-    [letter] = (await DeadLetters(log).list(group="projector", consistency="stored")).items
-    assert (letter.reason, letter.origin) == ("poison", f"{partition}/{bad}")
-    assert letter.error
-    assert letter.error.startswith("UndecodablePayload")
 
 
 async def test_a_projection_that_is_added_later_catches_up_first(log: EventLog) -> None:

@@ -11,11 +11,11 @@ import asyncio
 import itertools
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -31,8 +31,6 @@ from hypothesis.stateful import (
 
 from analytics import Archiver, DirectoryStorage, Rolling
 from analytics.past import ArchivedPast
-from eventlog.clock import SystemClock
-from eventlog.entry import Entry
 from eventlog.errors import (
     BuildMissing,
     ConfigurationError,
@@ -40,14 +38,11 @@ from eventlog.errors import (
     Fenced,
     LogUnavailable,
 )
-from eventlog.event import Event
 from eventlog.ids import START, EntryId
 from eventlog.keys import models_pattern
 from eventlog.lease import Lease, LeaseKeeper
 from eventlog.log import EventLog
-from eventlog.partition import partition_of
 from eventlog.past import Stretch
-from eventlog.vocabulary import ConversationCleared, MessageReceived, MessageSent
 from projections.building import builder
 from projections.building.builder import Builder, builders_of
 from projections.building.rebuilding import cancel, drop, rebuild, rollback
@@ -60,227 +55,28 @@ from projections.projecting import worker
 from projections.projecting.projector import Projector
 from projections.projecting.tasks import end
 from projections.projecting.worker import Work, project_partition
-from projections.projection import DocumentProjection, IndexEntry, Projection
+from projections.projection import Projection
 from projections.reading.live import Consistency, LiveDocuments
-from projections.storing.batch import Commit, CommitOutcome, Committed
 from projections.storing.build import Build, Role, Shelf
 from projections.storing.redis_models import RedisModels
 from projections.views.history import HISTORY
 from projections.views.sessions import SESSIONS
 from tests.projecting import oracle, random_events, read_out
+from tests.property.projecting_faults import FAULTS, Fault, Faulty, Hasty, Stalled, Unmoved
+from tests.property.projecting_model import (
+    CHAT_COUNT,
+    CHATS,
+    PARTITION_COUNT,
+    TALLIES,
+    Model,
+    said_of_tally,
+)
 
-PARTITION_COUNT = 2
-CHAT_COUNT = 4
 PARTITIONS = st.integers(0, PARTITION_COUNT - 1)
-CHATS = [f"chat:{n}" for n in range(CHAT_COUNT)]
 _numbers = itertools.count(1)
-
-SAID_BY: Mapping[str, tuple[str, ...]] = {
-    "sessions": ("sessions", "statuses"),
-    "history": ("history", "history_counts"),
-    "conversations": ("conversations",),
-    "dead_letters": ("letters", "reasons"),
-    "activity_minutes": ("minutes",),
-    "activity_totals": ("totals",),
-    "activity_conversations": ("chats",),
-}
-"""What each projection says, in the oracle's words."""
-
-
-class Hasty(SystemClock):
-    """A clock that hardly sleeps, and on which no two moments are the same millisecond."""
-
-    def __init__(self) -> None:
-        self._now_us = super().now_us()
-
-    def now_us(self) -> int:
-        self._now_us += 1000
-        return self._now_us
-
-    async def sleep(self, duration_s: float) -> None:
-        await super().sleep(min(duration_s, 0.005))
-
-
-class Tally(msgspec.Struct):
-    count: int = 0
-
-
-class TallyOne(DocumentProjection[Tally]):
-    """Messages per conversation."""
-
-    name = "tally"
-    types = (MessageReceived, MessageSent)
-    state_type = Tally
-    facets: ClassVar[tuple[str, ...]] = ("is",)
-
-    def key(self, event: Event) -> str | None:
-        return event.conversation
-
-    def initial(self, key: str) -> Tally:  # noqa: ARG002 - all begin alike
-        return Tally()
-
-    def apply(self, state: Tally, entry: Entry) -> Tally | None:  # noqa: ARG002 - it only counts
-        state.count += 1
-        return state
-
-    def index(self, key: str, state: Tally) -> list[IndexEntry]:  # noqa: ARG002 - by state alone
-        return [("all", state.count), ("is:odd" if state.count % 2 else "is:even", 1)]
-
-
-class TallyTwo(TallyOne):
-    """Events of a session per conversation, since it was cleared."""
-
-    version = 2
-    types = (Event,)
-
-    def key(self, event: Event) -> str | None:
-        concerns = event.session or isinstance(event, ConversationCleared)
-        return event.conversation if concerns else None
-
-    def apply(self, state: Tally, entry: Entry) -> Tally | None:
-        return None if isinstance(entry.event, ConversationCleared) else super().apply(state, entry)
-
-
-TALLIES: dict[int, TallyOne] = {1: TallyOne(), 2: TallyTwo()}
-
-
-def tally(events: Sequence[Event], version: int) -> Counter[str]:
-    """Return what the tally of a version must say, by conversation."""
-    counts: Counter[str] = Counter()
-    for event in events:
-        if version == 1:
-            counts[event.conversation] += event.type in ("message.received", "message.sent")
-        elif event.type == "conversation.cleared":
-            counts[event.conversation] = 0
-        else:
-            counts[event.conversation] += event.session is not None
-    return +counts
-
-
-def said_of_tally(counts: Counter[str]) -> dict[str, Any]:
-    odd = sum(count % 2 for count in counts.values())
-    return {"counts": counts, "is": +Counter(odd=odd, even=len(counts) - odd)}
-
 
 BUILT = st.sampled_from([SESSIONS, HISTORY, *TALLIES.values()])
 """Projections that are built anew."""
-
-FAULTS = ("dies before", "dies midway", "dies after", "request lost", "reply lost")
-
-
-class Fault(NamedTuple):
-    """What happens at one commit, counted per partition from 1."""
-
-    kind: str
-    partition: int
-    at: int
-
-
-class Faulty(RedisModels):
-    """Read models that meet a fault, and with `swap_fault` one when a build is swapped in."""
-
-    def __init__(
-        self,
-        log: EventLog,
-        fault: Fault | None = None,
-        swap_fault: Literal["dies before", "dies after"] | None = None,
-    ) -> None:
-        super().__init__(log)
-        self._fault = fault
-        self._swap_fault = swap_fault
-        self._counts: Counter[int] = Counter()
-        self.work: asyncio.Task[Any] | None = None
-        self.bound: set[int] = set()
-        """Partitions whose group was moved to the lowest checkpoint."""
-        self.befall: Callable[[], Coroutine[Any, Any, None]] | None = None
-        """What happens before documents are fetched for the first time."""
-
-    async def documents(
-        self, partition: int, wanted: Sequence[tuple[str, Sequence[str]]]
-    ) -> list[list[bytes | None]]:
-        befall, self.befall = self.befall, None
-        if befall:
-            await befall()
-        return await super().documents(partition, wanted)
-
-    async def _die(self) -> None:
-        assert self.work is not None
-        self.work.cancel()
-        await asyncio.Event().wait()
-
-    async def commit(self, commit: Commit) -> CommitOutcome:
-        self._counts[commit.partition] += 1
-        place = commit.partition, self._counts[commit.partition]
-        kind = self._fault.kind if self._fault and place == self._fault[1:] else "none"
-        if kind == "dies before":
-            await self._die()
-        if kind == "request lost":
-            raise LogUnavailable("the request was lost")
-        if kind == "dies midway" and self.work:
-            self.work.cancel()
-        outcome = await super().commit(commit)
-        if outcome == Committed() and commit.moves_group:
-            self.bound.add(commit.partition)
-        if kind == "dies after":
-            await self._die()
-        if kind == "reply lost":
-            raise LogUnavailable("the reply was lost")
-        return outcome
-
-    async def swap(self, builds: Mapping[int, Build]) -> None:
-        if self._swap_fault == "dies before":
-            await self._die()
-        await super().swap(builds)
-        if self._swap_fault == "dies after":
-            await self._die()
-
-
-class Stalled(RedisModels):
-    """Read models whose commits wait until they may go on."""
-
-    def __init__(self, log: EventLog) -> None:
-        super().__init__(log)
-        self.may_go_on = asyncio.Event()
-
-    async def commit(self, commit: Commit) -> CommitOutcome:
-        await self.may_go_on.wait()
-        return await super().commit(commit)
-
-
-class Unmoved:
-    """Is told how projecting goes; that nothing stops is all it wants."""
-
-    def on_commit(self, position: EntryId, count: int) -> None:
-        """The shelf is asked instead."""
-
-    def on_stop(self, stopped: Exception) -> None:
-        raise AssertionError(stopped)
-
-
-class Plain:
-    """What must be on a partition's shelf: (projection, role) → build."""
-
-    def __init__(self) -> None:
-        self.builds: dict[tuple[str, Role], Build] = {}
-
-    def readable(self, name: str, version: int) -> Build | None:
-        for role in ("serving", "previous"):
-            build = self.builds.get((name, role))
-            if build and build.version == version:
-                return build
-        return None
-
-    def kept(self, name: str, version: int) -> Build | None:
-        """Return the build that projectors of that version keep up to date."""
-        build = self.readable(name, version)
-        return None if build == self.builds.get((name, "building")) else build
-
-    def swap(self, name: str) -> None:
-        served = self.builds.pop((name, "serving"), None)
-        self.builds.pop((name, "previous"), None)
-        self.builds[name, "serving"] = self.builds.pop((name, "building"))
-        if served:
-            self.builds[name, "previous"] = served
 
 
 class ProjectingMachine(RuleBasedStateMachine):
@@ -288,16 +84,7 @@ class ProjectingMachine(RuleBasedStateMachine):
 
     def __init__(self, server_url: str, folder: Path) -> None:
         super().__init__()
-        self.events: list[list[Event]] = [[] for _ in range(PARTITION_COUNT)]
-        self.shelves = [Plain() for _ in range(PARTITION_COUNT)]
-        self.marks: set[str] = set()
-        """Of all builds there ever were."""
-        self.reached: dict[tuple[int, str], int] = {}
-        """How far a build was at least, by partition and model."""
-        self.bound: set[int] = set()
-        """Partitions whose group must not be ahead of a serving build."""
-        self.version = 1
-        """Of the tally, in the program that projects."""
+        self.model = Model()
         number = next(_numbers)
         self._runner = asyncio.Runner()
         self._owners = (f"owner-{n}" for n in itertools.count())
@@ -317,43 +104,15 @@ class ProjectingMachine(RuleBasedStateMachine):
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self._runner.run(work)
 
-    # --- the plain model ---------------------------------------------------------------------------
-
-    @property
-    def projections(self) -> tuple[Projection, ...]:
-        return (*DEFAULT_PROJECTIONS, TALLIES[self.version])
-
-    def _building(self, name: str) -> dict[int, Build]:
-        return self._in_role(name, "building")
-
-    def _in_role(self, name: str, role: Role) -> dict[int, Build]:
-        found = {p: shelf.builds.get((name, role)) for p, shelf in enumerate(self.shelves)}
-        return {p: build for p, build in found.items() if build}
-
-    def _swapped(self, name: str, version: int) -> None:
-        for partition, build in self._building(name).items():
-            if build.version == version:
-                self.shelves[partition].swap(name)
-
     async def _learn(self, partition: int, name: str, version: int, role: Role) -> None:
         """Take a build that must have been made just now into the model."""
         build = (await self._store.shelf(partition)).get(name, role)
         assert build is not None
         assert build.version == version
-        assert f"{build.model} in {partition}" not in self.marks, "a mark was used twice"
-        self.marks.add(f"{build.model} in {partition}")
-        self.shelves[partition].builds[name, role] = build
+        self.model.learn(partition, build, role)
 
-    async def _check_shelves(self) -> list[Shelf]:
-        shelves = [await self._store.shelf(p) for p in range(PARTITION_COUNT)]
-        for partition, (shelf, plain) in enumerate(zip(shelves, self.shelves, strict=True)):
-            assert shelf.builds == plain.builds
-            for build in shelf.builds.values():
-                n = shelf.checkpoint(build).n
-                place = partition, build.model
-                assert self.reached.get(place, 0) <= n <= len(self.events[partition])
-                self.reached[place] = n
-        return shelves
+    async def _shelves(self) -> list[Shelf]:
+        return [await self._store.shelf(p) for p in range(PARTITION_COUNT)]
 
     # --- appending ---------------------------------------------------------------------------------
 
@@ -367,14 +126,14 @@ class ProjectingMachine(RuleBasedStateMachine):
         self._append(seed, count)
 
     def _append(self, seed: int, count: int) -> None:
-        number = sum(map(len, self.events))
+        number = len(self.model.all_events)
         events = [
             msgspec.structs.replace(event, id=f"{number}-{event.id}")
             for event in random_events(random.Random(seed), count, CHAT_COUNT)
         ]
         self._run(self._log.append([*events]))
         for event in events:
-            self.events[partition_of(event.conversation, PARTITION_COUNT)].append(event)
+            self.model.append(event)
 
     @rule(max_rows=st.sampled_from([3, 1000]))
     def archive(self, max_rows: int) -> None:
@@ -414,12 +173,14 @@ class ProjectingMachine(RuleBasedStateMachine):
         fault: Fault | None = None,
         befall: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
-        plain = self.shelves[partition]
+        plain = self.model.shelves[partition]
         models = Faulty(self._log, fault)
         models.befall = befall
         work = Work(self._log, models, asyncio.Semaphore(), self._past)
         lease = self._leases[partition]
-        task = asyncio.create_task(project_partition(work, self.projections, lease, Unmoved()))
+        task = asyncio.create_task(
+            project_partition(work, self.model.projections, lease, Unmoved())
+        )
         models.work = task
         settled = asyncio.create_task(self._settled(partition))
         await asyncio.wait({task, settled}, return_when=asyncio.FIRST_COMPLETED, timeout=10)
@@ -430,15 +191,15 @@ class ProjectingMachine(RuleBasedStateMachine):
             assert isinstance(error, LogUnavailable), error
         assert is_settled or fault, "it neither settled nor failed"
         if not plain.builds:
-            for projection in self.projections:
+            for projection in self.model.projections:
                 await self._learn(partition, projection.name, projection.version, "serving")
-        self.bound |= models.bound
+        self.model.bound |= models.bound
 
     async def _settled(self, partition: int) -> None:
         """Return when a partition's shelf is not empty, and all kept up to date has reached the end."""
         head = (await self._log.heads())[partition]
-        plain = self.shelves[partition]
-        wanted = [(each.name, each.version) for each in self.projections]
+        plain = self.model.shelves[partition]
+        wanted = [(each.name, each.version) for each in self.model.projections]
         while True:
             shelf = await self._store.shelf(partition)
             builds = [
@@ -467,7 +228,7 @@ class ProjectingMachine(RuleBasedStateMachine):
         if not self._leases:
             self._leases = await self._take(GROUP)
         shelf, stalled = await self._store.shelf(partition), Stalled(self._log)
-        targets = worker.targets_on(shelf, self.projections)
+        targets = worker.targets_on(shelf, self.model.projections)
         checkpoints = {shelf.checkpoint(target.build) for target in targets}
         head = (await self._log.heads())[partition]
         if len(checkpoints) != 1 or {head} == checkpoints:
@@ -493,7 +254,7 @@ class ProjectingMachine(RuleBasedStateMachine):
 
     @rule(version=st.sampled_from([1, 2]))
     def deploy(self, version: int) -> None:
-        self.version = version
+        self.model.version = version
 
     # --- leases stolen -----------------------------------------------------------------------------
 
@@ -513,7 +274,7 @@ class ProjectingMachine(RuleBasedStateMachine):
         seed: int,
     ) -> None:
         self._append(seed, 6)
-        shelf = self.shelves[partition]
+        shelf = self.model.shelves[partition]
         name, version = projection.name, projection.version
         build = (
             shelf.builds.get((name, "building")) if is_builder else shelf.readable(name, version)
@@ -576,7 +337,7 @@ class ProjectingMachine(RuleBasedStateMachine):
         build = Build.begin(name, version, self._log.clock.now_us())
         for partition in range(PARTITION_COUNT):
             begun = await self._store.begin(partition, build)
-            if (there := self._building(name).get(partition)) is not None:
+            if (there := self.model.in_role(name, "building").get(partition)) is not None:
                 assert begun == there
             else:
                 assert begun == build
@@ -597,8 +358,8 @@ class ProjectingMachine(RuleBasedStateMachine):
             models.work = task
         done, _ = await asyncio.wait({task}, timeout=10)
         assert done, "it never ends"
-        shelves = [await self._store.shelf(p) for p in range(PARTITION_COUNT)]
-        building = self._building(projection.name)
+        shelves = await self._shelves()
+        building = self.model.in_role(projection.name, "building")
         left = {p: b for p, b in building.items() if shelves[p].get(b.name, "building") == b}
         if not task.cancelled():
             task.result()
@@ -606,7 +367,7 @@ class ProjectingMachine(RuleBasedStateMachine):
         ended = {p: b for p, b in building.items() if b.version == projection.version}
         assert left == building or not left.keys() & ended.keys(), "some were swapped, some not"
         if left != building:
-            self._swapped(projection.name, projection.version)
+            self.model.swap(projection.name, projection.version)
 
     @rule(
         projection=BUILT,
@@ -637,7 +398,7 @@ class ProjectingMachine(RuleBasedStateMachine):
     async def _rebuild(self, projection: Projection) -> None:
         name, version = projection.name, projection.version
         await self._lapse(builders_of(projection))
-        building = self._building(name)
+        building = self.model.in_role(name, "building")
         if any(build.version != version for build in building.values()):
             with pytest.raises(ConfigurationError):
                 await rebuild(self._log, projection, past=self._past)
@@ -650,12 +411,9 @@ class ProjectingMachine(RuleBasedStateMachine):
         await rebuild(self._log, projection, past=self._past)
         for partition in range(PARTITION_COUNT):
             if partition not in building:
-                served = self.shelves[partition].builds.pop((name, "serving"), None)
-                self.shelves[partition].builds.pop((name, "previous"), None)
+                self.model.shelves[partition].step_down(name)
                 await self._learn(partition, name, version, "serving")
-                if served:
-                    self.shelves[partition].builds[name, "previous"] = served
-        self._swapped(name, version)
+        self.model.swap(name, version)
 
     @rule(projection=BUILT)
     def roll_back(self, projection: Projection) -> None:
@@ -664,7 +422,8 @@ class ProjectingMachine(RuleBasedStateMachine):
     async def _roll_back(self, projection: Projection) -> None:
         name = projection.name
         await self._lapse(builders_of(projection))
-        previous, building = self._in_role(name, "previous"), self._building(name)
+        previous = self.model.in_role(name, "previous")
+        building = self.model.in_role(name, "building")
         roll_back = partial(rollback, self._log, projection, past=self._past)
         if not previous:
             with pytest.raises(BuildMissing):
@@ -676,16 +435,16 @@ class ProjectingMachine(RuleBasedStateMachine):
             for partition, build in previous.items():
                 shelf = await self._store.shelf(partition)
                 if partition not in building and shelf.get(name, "building") == build:
-                    self.shelves[partition].builds[name, "building"] = build
+                    self.model.shelves[partition].builds[name, "building"] = build
             return
         await roll_back()
         for partition, build in previous.items():
-            self.shelves[partition].builds[name, "building"] = build
+            self.model.shelves[partition].builds[name, "building"] = build
         if all(build.version == projection.version for build in previous.values()):
-            self._swapped(name, projection.version)
+            self.model.swap(name, projection.version)
         else:
             for partition in previous:
-                self.shelves[partition].swap(name)
+                self.model.shelves[partition].swap(name)
 
     @rule(name=st.sampled_from(["sessions", "history", "tally"]), gives_up=st.booleans())
     def put_away(self, name: str, gives_up: bool) -> None:
@@ -693,14 +452,14 @@ class ProjectingMachine(RuleBasedStateMachine):
         self._run(self._put_away(name, role, cancel if gives_up else drop))
 
     async def _put_away(self, name: str, role: Role, call: Callable[..., Any]) -> None:
-        builds = self._in_role(name, role)
+        builds = self.model.in_role(name, role)
         if not builds:
             with pytest.raises(BuildMissing):
                 await call(self._log, name)
             return
         await call(self._log, name)
         for partition in builds:
-            del self.shelves[partition].builds[name, role]
+            del self.model.shelves[partition].builds[name, role]
         await self._check_that_nothing_else_is_stored(name)
 
     async def _check_that_nothing_else_is_stored(self, name: str) -> None:
@@ -708,7 +467,7 @@ class ProjectingMachine(RuleBasedStateMachine):
         async for key in self._log.client.scan_iter(pattern, count=1000):
             kept = (
                 f"{{{self._log.keys.log}:{partition}}}:model:{build.model}:"
-                for partition, shelf in enumerate(self.shelves)
+                for partition, shelf in enumerate(self.model.shelves)
                 for build in shelf.builds.values()
             )
             assert key.decode().startswith(tuple(kept)), "what no shelf names is still stored"
@@ -723,8 +482,7 @@ class ProjectingMachine(RuleBasedStateMachine):
     @rule(partition=PARTITIONS)
     def lose_a_shelf(self, partition: int) -> None:
         self._run(self._log.client.delete(self._log.keys.shelf(partition)))
-        self.shelves[partition] = Plain()
-        self.bound.discard(partition)
+        self.model.lose_shelf(partition)
 
     # --- what must hold ------------------------------------------------------------------------------
 
@@ -733,19 +491,17 @@ class ProjectingMachine(RuleBasedStateMachine):
         self._run(self._check())
 
     async def _check(self) -> None:
-        shelves = await self._check_shelves()
+        shelves = await self._shelves()
+        self.model.check(shelves)
         await self._check_reads("live", shelves)
         await self._check_reads("stored", shelves)
         await self._check_groups(shelves)
 
     async def _check_reads(self, consistency: Consistency, shelves: list[Shelf]) -> None:
-        expected: dict[str, Any] = {}
-        for name, words in SAID_BY.items():
-            said = oracle(self._seen(name, 1, shelves if consistency == "stored" else None))
-            expected |= {word: said[word] for word in words}
-        assert await read_out(self._log, CHATS, consistency, page_size=50) == expected
+        stored = shelves if consistency == "stored" else None
+        told = await read_out(self._log, CHATS, consistency, page_size=50)
+        assert told == self.model.said(stored)
         for version, projection in TALLIES.items():
-            seen = self._seen("tally", version, shelves if consistency == "stored" else None)
             documents = LiveDocuments(self._log, projection)
             found: Counter[str] = Counter()
             for chat in CHATS:
@@ -753,19 +509,9 @@ class ProjectingMachine(RuleBasedStateMachine):
                     found[chat] += document.count
             page = await documents.page("all", 50, consistency=consistency)
             counted = Counter(await documents.counts("is", consistency))
-            assert {"counts": found, "is": counted} == said_of_tally(tally(seen, version))
+            expected = said_of_tally(self.model.tallied(version, stored))
+            assert {"counts": found, "is": counted} == expected
             assert sorted(each.count for each in page.items) == sorted(found.values())
-
-    def _seen(self, name: str, version: int, shelves: list[Shelf] | None) -> list[Event]:
-        """Return the events that readers see, those stored where shelves are given."""
-        if shelves is None:
-            return [event for events in self.events for event in events]
-        seen: list[Event] = []
-        for shelf, plain, events in zip(shelves, self.shelves, self.events, strict=True):
-            build = plain.readable(name, version)
-            if build is not None:
-                seen += events[: shelf.checkpoint(build).n]
-        return seen
 
     async def _check_groups(self, shelves: list[Shelf]) -> None:
         for partition, shelf in enumerate(shelves):
@@ -778,7 +524,7 @@ class ProjectingMachine(RuleBasedStateMachine):
                 assert group["pending"] == 0
                 serving = [b for (_, role), b in shelf.builds.items() if role == "serving"]
                 lowest = min(map(shelf.checkpoint, serving), default=START)
-                if partition in self.bound:
+                if partition in self.model.bound:
                     assert EntryId.parse(group["last-delivered-id"]) <= lowest
 
     def teardown(self) -> None:
@@ -792,20 +538,19 @@ class ProjectingMachine(RuleBasedStateMachine):
         """Let a projector heal everything that a projector heals, and look at all of it."""
         for group in (GROUP, *(builders_of(p) for p in (*DEFAULT_PROJECTIONS, *TALLIES.values()))):
             await self._lapse(group)
-        wanted = TALLIES[self.version]
-        if any(build.version != self.version for build in self._building("tally").values()):
+        version, building = self.model.version, self.model.in_role("tally", "building")
+        if any(build.version != version for build in building.values()):
             await cancel(self._log, "tally")
-        projector = Projector(self._log, self.projections, past=self._past)
+        projector = Projector(self._log, self.model.projections, past=self._past)
         await asyncio.wait_for(projector.run_until_caught_up(), 20)
-        events = [event for part in self.events for event in part]
         for consistency in ("live", "stored"):
             told = await read_out(self._log, CHATS, consistency, page_size=3)
-            assert told == oracle(events)
-        documents = LiveDocuments(self._log, wanted)
+            assert told == oracle(self.model.all_events)
+        documents = LiveDocuments(self._log, TALLIES[version])
         counts = {c: [d.count for d in await documents.find(c, "stored")] for c in CHATS}
-        counted = tally(events, self.version)
+        counted = self.model.tallied(version, None)
         assert counts == {c: [counted[c]] if counted[c] else [] for c in CHATS}
-        for projection in self.projections:
+        for projection in self.model.projections:
             async for verified in verify(self._log, projection, past=self._past):
                 assert verified.agrees, verified
                 assert verified.stored_digest == verified.folded_digest
