@@ -24,6 +24,8 @@ class PartitionStatus(NamedTuple):
     segment_count: int
     is_whole: bool
     """No gap: every published segment can be reached."""
+    lost_count: int
+    """Entries after the position that were trimmed from the log before they were archived."""
     error: str | None
     """What stopped this process's last attempt."""
 
@@ -38,6 +40,8 @@ async def archive_status(
     for partition, head in enumerate(heads):
         coverage = there.get(partition, cover(()))
         position = coverage.position
+        oldest = await log.read_raw(partition, position, 1) if position.n < head.n else []
+        next_n = oldest[0].id.n if oldest else head.n + 1
         found.append(
             PartitionStatus(
                 partition,
@@ -47,6 +51,7 @@ async def archive_status(
                 await oldest_age_ms(log, partition, position, head),
                 len(coverage.chosen),
                 not coverage.gaps,
+                max(0, next_n - position.n - 1),
                 (errors or {}).get(partition),
             )
         )

@@ -187,18 +187,13 @@ class Fenced(EventLogError):
 
 
 class ProjectionStopped(EventLogError):
-    """A projection that is to stop at a poison entry met one; nothing after it was folded."""
+    """A projection cannot go on, or is not to; nothing after that place was folded."""
 
     code = "projection_stopped"
 
-    def __init__(self, model: str, origin: str, error: str) -> None:
-        super().__init__(
-            f"{model} stopped at entry {origin}: {error}.",
-            remedy="Mend its `apply` and start again, or let it park such entries "
-            '(`on_poison = "park"`).',
-        )
+    def __init__(self, model: str, why: str, *, remedy: str) -> None:
+        super().__init__(f"{model} stopped {why}.", remedy=remedy)
         self.model = model
-        self.origin = origin
 
 
 class BuildMissing(EventLogError):

@@ -121,8 +121,9 @@ def check_projections(projections: Sequence[Projection]) -> None:
             remedy="Give at least one, each with a name of its own.",
         )
     for projection in projections:
-        if not _NAME.fullmatch(projection.name) or projection.version < 1:
+        is_named = _NAME.fullmatch(projection.name) and isinstance(projection.version, int)
+        if not is_named or projection.version < 1:
             raise ConfigurationError(
-                f"{projection.name!r}, version {projection.version}, cannot name a projection.",
+                f"{projection.name!r}, version {projection.version!r}, cannot name a projection.",
                 remedy="Letters, digits, `_` and `-`, up to 64; versions count from 1.",
             )

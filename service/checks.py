@@ -104,6 +104,9 @@ def judge_projector(statuses: Sequence[ProjectionStatus]) -> Finding:
     """Return whether the read models keep up."""
     lag = sum(status.lag_count for status in statuses)
     oldest_ms = max((status.oldest_age_ms for status in statuses), default=0)
+    errors = [status.last_error for status in statuses if status.last_error]
+    if errors:
+        return Finding("read models", "act", errors[0], "`eventlog projections` shows where.")
     if oldest_ms <= STALE_AGE_MS:
         return Finding("read models", "fine", f"{lag:,} entries behind")
     owned = any(status.owner for status in statuses)
@@ -124,6 +127,14 @@ def judge_archive(statuses: Sequence[ArchiveStatus]) -> Finding:
             "act",
             f"partitions {', '.join(map(str, broken))} have gaps",
             "Restore the missing segments from a backup.",
+        )
+    lost = sum(status.lost_count for status in statuses)
+    if lost:
+        return Finding(
+            "archive",
+            "act",
+            f"{lost:,} entries are neither archived nor in the log any more",
+            "Restore the missing segments, or the server's data, from a backup.",
         )
     oldest_ms = max((status.oldest_age_ms for status in statuses), default=0)
     if oldest_ms > STALE_ARCHIVE_AGE_MS:

@@ -14,13 +14,13 @@ from contextlib import aclosing, suppress
 from typing import NamedTuple
 
 from eventlog.errors import Fenced, LogUnavailable
-from eventlog.ids import START, EntryId
+from eventlog.ids import EntryId
 from eventlog.lease import Lease, LeaseKeeper
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
 from eventlog.past import Past
 from projections.folding.following import NOTHING, fold_on, next_batch
-from projections.folding.pipeline import BeginAnew, Parking, Pipeline
+from projections.folding.pipeline import BeginAnew, Pipeline
 from projections.folding.source import archived, types_of
 from projections.folding.target import Target
 from projections.projecting.tasks import end
@@ -42,6 +42,8 @@ a share at once."""
 
 POLL_S = 0.05
 """How often a builder looks whether all have come to the end."""
+
+UNREACHABLE_PAUSE_S = 0.5
 
 NEAR_ENTRIES = 500
 NEAR_POLLS = 1
@@ -80,6 +82,7 @@ class Builder:
         self._keeper = LeaseKeeper(log, builders_of(projection), owner)
         self._tasks: dict[int, tuple[Lease, asyncio.Task[None]]] = {}
         self._moved = asyncio.Event()
+        self._said = ""
 
     async def run(self, on_progress: Callable[[Progress], None] = lambda _: None) -> bool:
         """Return when no partition has a build of this version in the making any more.
@@ -109,13 +112,22 @@ class Builder:
                         continue
                     await self._share_out(building)
                 except LogUnavailable as error:
-                    _log.warning("build_interrupted", error=str(error))
-                await self._wait(beat)
+                    self._say("build_interrupted", error)
+                    await self._log.clock.sleep(UNREACHABLE_PAUSE_S)
+                else:
+                    self._said = ""
+                    await self._wait(beat)
         finally:
             await end(beat, *(task for _, task in self._tasks.values()))
             self._tasks.clear()
             with suppress(LogUnavailable):  # leases that cannot be given back lapse by themselves
                 await self._keeper.release_all()
+
+    def _say(self, what: str, error: LogUnavailable) -> None:
+        """Log a fault, once for as long as it lasts."""
+        if not self._said:
+            _log.warning(what, model=self._projection.model, error=str(error))
+        self._said = str(error)
 
     async def _shelves(self) -> list[Shelf]:
         partitions = range(self._log.partition_count)
@@ -133,7 +145,7 @@ class Builder:
                 await self._keeper.refresh()
                 self._moved.set()
             except LogUnavailable as error:
-                _log.warning("lease_refresh_failed", error=str(error))
+                self._say("lease_refresh_failed", error)
             await self._log.clock.sleep(min(BEAT_S, self._keeper.beat_s))
 
     async def _share_out(self, building: dict[int, Build]) -> None:
@@ -166,8 +178,7 @@ class Builder:
     async def _build(self, target: Target, lease: Lease) -> None:
         """Fold one partition into its build and follow the log, until cancelled or superseded."""
         log, partition = self._log, lease.partition
-        shelf = await self._store.shelf(partition)
-        checkpoint = shelf.checkpoint(target.build)
+        checkpoint = (await self._store.shelf(partition)).checkpoint(target.build)
         pipeline = Pipeline(
             log,
             self._store,
@@ -175,7 +186,7 @@ class Builder:
             lease,
             checkpoint,
             moves_group=False,
-            parking=_parking(shelf, target),
+            parking="new",
             batch_entries=BATCH_ENTRIES,
         )
         try:
@@ -198,16 +209,6 @@ class Builder:
 def builders_of(projection: Projection) -> str:
     """Return the group of a model's builders."""
     return f"build:{projection.model}"
-
-
-def _parking(shelf: Shelf, target: Target) -> Parking:
-    """Return what is still to be parked, given how far the builds that serve have come."""
-    serving = [build for (_, role), build in shelf.builds.items() if role == "serving"]
-    same = [b for b in serving if (b.name, b.version) == target.build[:2]]
-    return Parking(
-        failures_after=max(map(shelf.checkpoint, same), default=START),
-        wrecks_after=max(map(shelf.checkpoint, serving), default=START),
-    )
 
 
 def _raise_unless_passing(task: asyncio.Task[None]) -> None:

@@ -26,7 +26,7 @@ class Rebuilt(NamedTuple):
     model: str
     """The model that serves now, `name@version`."""
     position_count: int
-    """Entries in the log when it was swapped in, or thereabouts."""
+    """Entries it has folded, or thereabouts."""
     swept_key_count: int
     """Keys deleted of builds that are of no use any more."""
 
@@ -110,7 +110,8 @@ async def rollback(
         return await finish(log, projection, past=past, store=store, on_progress=on_progress)
     await store.swap(previous)
     [model, *_] = {f"{build.name}@{build.version}" for build in previous.values()}
-    return Rebuilt(model, sum(head.n for head in await log.heads()), 0)
+    folded_count = sum(shelves[p].checkpoint(build).n for p, build in previous.items())
+    return Rebuilt(model, folded_count, 0)
 
 
 async def cancel(log: EventLog, name: str, *, store: ModelStore | None = None) -> int:

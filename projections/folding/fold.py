@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -101,15 +100,27 @@ class Cached(Generic[S]):
         self.indexed = indexed
 
 
+class Work(dict[str, list[Entry]]):
+    """The entries of a batch by the key they belong to, which has to be text."""
+
+    def __missing__(self, key: str) -> list[Entry]:
+        if not isinstance(key, str):
+            raise TypeError(f"a key has to be text, not {key!r}")
+        entries = self[key] = []
+        return entries
+
+
 class DocumentSlot(Generic[S]):
     """The work of one document projection on one partition."""
 
     def __init__(self, projection: DocumentProjection[S], model: str) -> None:
         self.projection = projection
         self.model = model
-        self.work: defaultdict[str, list[Entry]] = defaultdict(list)
+        self.work = Work()
         self.cache: dict[str, Cached[S]] = {}  # ordered from least to most recently used
         self._decode = msgspec.json.Decoder(projection.state_type).decode
+        state_type: Any = projection.state_type
+        self._state_class = state_type if isinstance(state_type, type) else object
 
     def cold_keys(self) -> list[str]:
         """Return the keys of this batch whose documents must be fetched."""
@@ -172,6 +183,8 @@ class DocumentSlot(Generic[S]):
         if state is None:
             changes.deleted.append(key)
         else:
+            if not isinstance(state, self._state_class):
+                raise TypeError(f"a state has to be {self._state_class.__name__}, not {state!r}")
             changes.written[key] = _encode(state).decode()
             indexed = tuple(self.projection.index(key, state))
         if indexed != cached.indexed:
@@ -208,7 +221,7 @@ class FeedSlot:
         self.projection = projection
         self.model = model
         self.limit = projection.limit(settings)
-        self.work: defaultdict[str, list[Entry]] = defaultdict(list)
+        self.work = Work()
 
     def fold(self) -> FeedChanges:
         """Return the batch's changes."""
@@ -219,7 +232,7 @@ class FeedSlot:
 
 Slot = DocumentSlot[Any] | FeedSlot
 
-_Route = tuple[tuple[Callable[[Event], str | None], defaultdict[str, list[Entry]], Projection], ...]
+_Route = tuple[tuple[Callable[[Event], str | None], Work, Projection], ...]
 """The projections that want events of one type: their `key`, and where their work gathers."""
 
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
-from eventlog.errors import EventLogError, Fenced, HistoryGap, ProjectionStopped
-from eventlog.ids import START, EntryId
+from eventlog.errors import (
+    ConfigurationError,
+    EventLogError,
+    Fenced,
+    HistoryGap,
+    ProjectionStopped,
+)
+from eventlog.ids import EntryId
 from eventlog.lease import Lease
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
 from eventlog.past import Stretch
+from eventlog.vocabulary import DeadLetterParked
 from projections.folding.fold import DocumentSlot, FeedSlot, Folder, FoldFailed, Poison
 from projections.folding.letters import is_own_letter, letter_of
 from projections.folding.target import Target
@@ -30,6 +37,7 @@ from projections.storing.batch import (
     Superseded,
 )
 from projections.storing.store import ModelStore
+from projections.views.dead_letters import DEAD_LETTERS, DeadLetters
 
 BATCH_ENTRIES = 500
 """Entries per commit: 1,000 measured slower, as fold and commit then overlap less."""
@@ -49,21 +57,9 @@ class BeginAnew(Exception):
     """
 
 
-class Parking(NamedTuple):
-    """Which poison entries are parked: those that nobody has parked before."""
-
-    failures_after: EntryId = START
-    """What this projection fails on; up to there a build of the same fold has parked it."""
-    wrecks_after: EntryId = START
-    """What cannot be decoded, which is one letter for all projections."""
-
-    def wants(self, poison: Poison) -> bool:
-        """Return whether an entry is still to be parked."""
-        after = self.failures_after if poison.projection else self.wrecks_after
-        return poison.raw.id > after
-
-
-PARK_ALL = Parking()
+Parking = Literal["all", "new", "none"]
+"""Which poison entries are recorded as dead letters: all, those that the read model of dead letters
+does not have yet (a build folds what another has folded), or none."""
 
 
 class Pipeline:
@@ -83,10 +79,9 @@ class Pipeline:
         on_commit: Callable[[EntryId, int], None] = lambda _position, _count: None,
         *,
         moves_group: bool = True,
-        parking: Parking | None = PARK_ALL,
+        parking: Parking = "all",
         batch_entries: int = BATCH_ENTRIES,
     ) -> None:
-        """`parking` says which poison entries become dead letters; None: they are only left out."""
         self.position = position
         self.batch_limit = batch_entries // 8  # until the first batch shows how large entries are
         self._log = log
@@ -97,6 +92,7 @@ class Pipeline:
         self._on_commit = on_commit
         self._moves_group = moves_group
         self._parking = parking
+        self._letters = DeadLetters(log, store)
         self._batch_entries = batch_entries
         self._committing: asyncio.Task[None] | None = None
 
@@ -122,8 +118,8 @@ class Pipeline:
             documents.append(changes)
             poisons += more
         self._stop_at(poisons)
-        if self._parking is not None:
-            await self._park([poison for poison in poisons if self._parking.wants(poison)])
+        if poisons and self._parking != "none":
+            await self._park(poisons)
         commit = Commit(
             partition=self._lease.partition,
             lease=self._lease,
@@ -150,8 +146,9 @@ class Pipeline:
             if poison.projection is not None and poison.projection.on_poison == "stop":
                 raise ProjectionStopped(
                     poison.projection.model,
-                    f"{self._lease.partition}/{poison.raw.id}",
-                    poison.error,
+                    f"at entry {self._lease.partition}/{poison.raw.id}: {poison.error}",
+                    remedy="Mend its `apply` and start again, or let it park such entries "
+                    '(`on_poison = "park"`).',
                 )
 
     async def flush(self) -> None:
@@ -206,7 +203,12 @@ class Pipeline:
             wanted = [(slot.model, keys) for slot, keys in cold]
             stored = await self._store.documents(self._lease.partition, wanted)
             for (slot, keys), documents in zip(cold, stored, strict=True):
-                slot.warm(keys, documents)
+                try:
+                    slot.warm(keys, documents)
+                except ConfigurationError as error:  # it alone cannot go on
+                    model = slot.projection.model
+                    why = f"in partition {self._lease.partition}: {error.message.rstrip('.')}"
+                    raise ProjectionStopped(model, why, remedy=error.remedy) from None
 
     async def _park(self, poisons: Sequence[Poison]) -> None:
         """Record poison entries in the log, before the commit that leaves them behind."""
@@ -221,8 +223,17 @@ class Pipeline:
             )
             if not is_own_letter(poison.event):
                 letters.append(letter_of(poison, self._lease.partition, self._log.clock))
+        if self._parking == "new":
+            letters = [letter for letter in letters if not await self._is_known(letter)]
         if letters:
             await self._log.append([*letters])
+
+    async def _is_known(self, letter: DeadLetterParked) -> bool:
+        shelf = await self._store.shelf(self._log.partition_of(letter.conversation))
+        if shelf.readable(DEAD_LETTERS.name, DEAD_LETTERS.version) is None:
+            return False  # a read would fold the log; appending tells letters apart for a day
+        known = await self._letters.get(letter.letter, conversation=letter.conversation)
+        return known is not None
 
     async def _commit(self, commit: Commit, count: int) -> None:
         outcome = await self._store.commit(commit)

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import NamedTuple
 
 from eventlog.entry import RawEntry
-from eventlog.errors import InvalidQuery
+from eventlog.errors import HistoryGap, InvalidQuery
 from eventlog.ids import EntryId
 from eventlog.lease import Lease
 from eventlog.log import EventLog
@@ -97,7 +97,7 @@ class Replay:
             Lease("replay", partition, "replay", 0),
             EntryId(0, 0),
             moves_group=False,
-            parking=None,
+            parking="none",
             batch_entries=BATCH_ENTRIES,
         )
 
@@ -134,7 +134,14 @@ class Replay:
         while self.position < head:
             limit = self._pipeline.batch_limit
             entries = await log.read_raw(partition, self.position, limit, head)
-            yield Stretch(entries, entries[-1].id if entries else head), True
+            if not entries or entries[0].id.n != self.position.n + 1:
+                upto = entries[0].id.n - 1 if entries else head.n
+                raise HistoryGap(
+                    f"partition {partition}: entries {self.position.n + 1} to {upto} are neither "
+                    "in the archive nor in the log.",
+                    remedy="Restore the archive's missing segments, or the server's data.",
+                )
+            yield Stretch(entries, entries[-1].id), True
 
 
 def _until(stretch: Stretch, moment: Moment, partition: int) -> Stretch | None:

@@ -79,6 +79,8 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Return the exit code of the command line given."""
+    if any("\udc80" <= sign <= "\udcff" for word in arguments for sign in word):
+        return _fail(WRONG_USAGE, "an argument is not valid UTF-8.")  # as Python marks such bytes
     try:
         code = app(args=arguments, prog_name="eventlog", standalone_mode=False)
         sys.stdout.flush()

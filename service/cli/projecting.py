@@ -43,7 +43,7 @@ def overview(
     projections = load_projections(named or ())
     statuses = run(_status(settings_of(context), projections))
     if as_json:
-        print_json({"partitions": statuses})
+        print_json({"partitions": [_named(status) for status in statuses]})
     elif by_partition:
         _show_partitions(statuses)
     else:
@@ -53,6 +53,21 @@ def overview(
 async def _status(settings: Settings, projections: Sequence[Projection]) -> list[PartitionStatus]:
     async with open_log(settings, projections) as log:
         return await Projector(log, projections).status()
+
+
+def _named(status: PartitionStatus) -> dict[str, Any]:
+    return {
+        **status._asdict(),
+        "head": str(status.head),
+        "models": [
+            {
+                **model._asdict(),
+                "position": str(model.position),
+                "building_position": model.building_position and str(model.building_position),
+            }
+            for model in status.models
+        ],
+    }
 
 
 def _show_models(statuses: Sequence[PartitionStatus]) -> None:
@@ -80,9 +95,12 @@ def _show_models(statuses: Sequence[PartitionStatus]) -> None:
         f"{len(owners)} projector{'s' * (len(owners) != 1)}, {rate:,.0f} entries/s.",
         markup=False,
     )
+    by_error: dict[str, list[str]] = {}
     for status in statuses:
         if status.last_error:
-            say(f"partition {status.partition}: {clean(status.last_error)}", "yellow")
+            by_error.setdefault(status.last_error, []).append(str(status.partition))
+    for error, partitions in by_error.items():
+        say(f"partition {', '.join(partitions)}: {clean(error)}", "yellow")
     if not owners:
         say("No projector runs: `eventlog up` starts one.", "dim")
 

@@ -82,9 +82,16 @@ async def _rebuild(
     async with open_log(settings, projections) as log:
         past = new_past(log)
         await begin(log, chosen, past=past)
-        with BuildBar(chosen.model, quiet=quiet) as bar:
-            async with helpers.at_work():
-                return await finish(log, chosen, past=past, on_progress=bar.show)
+        try:
+            with BuildBar(chosen.model, quiet=quiet) as bar:
+                async with helpers.at_work():
+                    return await finish(log, chosen, past=past, on_progress=bar.show)
+        except asyncio.CancelledError:
+            say(
+                "interrupted; what is built so far is kept: the same command goes on from there, "
+                f"`eventlog projections cancel {chosen.name}` gives it up"
+            )
+            raise
 
 
 async def _help(settings: Settings, projections: Sequence[Projection], chosen: Projection) -> None:
@@ -119,7 +126,10 @@ def _told(rebuilt: Rebuilt, *, as_json: bool) -> None:
         print_json(rebuilt._asdict())
         return
     say(f"{rebuilt.model} serves, {rebuilt.position_count:,} entries folded", "green")
-    say("what served before is kept: `eventlog projections rollback` or `drop`", "dim")
+    say(
+        "what served before, if anything did, is kept: `eventlog projections rollback` or `drop`",
+        "dim",
+    )
 
 
 def cancel_build(context: typer.Context, name: ProjectionName) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from eventlog.errors import BuildMissing
 from eventlog.settings import Settings
 from projections.building.verifying import Difference, Verified, verify
 from projections.projection import Projection
@@ -39,13 +40,16 @@ def verify_models(
     """Fold the log anew and compare, partition by partition; works while projectors do."""
     projections = load_projections(named or ())
     chosen = [find_projection(projections, name)] if name else projections
-    outcomes = run(_verify(settings_of(context), projections, chosen, quiet=as_json))
+    outcomes, missing = run(_verify(settings_of(context), projections, chosen, quiet=as_json))
     if as_json:
         for outcome in outcomes:
             print_json(outcome._asdict())
     else:
         _show_outcomes(outcomes, by_partition=by_partition)
-    raise typer.Exit(OK if all(outcome.agrees for outcome in outcomes) else INCOMPLETE)
+    for error in missing:
+        say(error, "yellow")
+    is_well = not missing and all(outcome.agrees for outcome in outcomes)
+    raise typer.Exit(OK if is_well else INCOMPLETE)
 
 
 async def _verify(
@@ -54,16 +58,21 @@ async def _verify(
     chosen: Sequence[Projection],
     *,
     quiet: bool,
-) -> list[Verified]:
+) -> tuple[list[Verified], list[str]]:
+    """Return the outcomes, and what there was nothing to compare of."""
     outcomes: list[Verified] = []
+    missing: list[str] = []
     async with open_log(settings, projections) as log:
         total = len(chosen) * log.partition_count
         with BuildBar("verifying", quiet=quiet) as bar:
             for projection in chosen:
-                async for outcome in verify(log, projection, past=new_past(log)):
-                    outcomes.append(outcome)
-                    bar.tell(f"verifying {projection.model}", len(outcomes), total)
-    return outcomes
+                try:
+                    async for outcome in verify(log, projection, past=new_past(log)):
+                        outcomes.append(outcome)
+                        bar.tell(f"verifying {projection.model}", len(outcomes), total)
+                except BuildMissing as error:
+                    missing.append(str(error))
+    return outcomes, missing
 
 
 def _show_outcomes(outcomes: Sequence[Verified], *, by_partition: bool) -> None:

@@ -58,6 +58,9 @@ async def test_rebuild_verify_roll_back_and_drop(cli: Cli) -> None:
     }
     shown = (await cli.run("projections")).out
     assert "sessions                1          0         -  1" in shown
+    told = (await cli.run("projections", "--json")).json()["partitions"]
+    assert [each["partition"] for each in told] == [0, 1]
+    assert {model["name"] for model in told[0]["models"]} >= {"sessions", "history"}
     assert "1,449 entries" in shown
     verified = (await cli.run("projections", "verify", "--json")).documents()
     assert {each["model"].partition("@")[0] for each in verified} >= {"sessions", "history"}
@@ -121,6 +124,7 @@ async def test_bad_words_get_one_line_and_the_remedy(cli: Cli) -> None:
             cli.run("projections", "at", "sessions", "--position", "x/y"),
             cli.run("projections", "at", "sessions", "--position", "9/1"),
             cli.run("projections", "verify", "--projection", "nowhere:Tools"),
+            cli.run("projections", "at", "sessions", "--time", "\udcff"),
         ]
     )
     for result in results:

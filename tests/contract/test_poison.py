@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
+import msgspec
 import pytest
 
+from eventlog.entry import Entry
 from eventlog.errors import ProjectionStopped
 from eventlog.ids import EntryId
 from eventlog.log import EventLog
@@ -18,6 +21,7 @@ from projections.builtin import DEFAULT_PROJECTIONS
 from projections.folding.letters import GROUP
 from projections.folding.replay import state_at
 from projections.projecting.projector import Projector
+from projections.projection import DocumentProjection
 from projections.reading.live import LiveDocuments
 from projections.storing.batch import Commit, CommitOutcome
 from projections.storing.redis_models import RedisModels
@@ -184,3 +188,105 @@ async def test_a_lost_group_is_made_again_where_the_serving_build_furthest_behin
     strict_build = shelf.get("strict", "serving")
     assert strict_build is not None
     assert EntryId.parse(group["last-delivered-id"]) <= shelf.checkpoint(strict_build)
+
+
+class Counted(msgspec.Struct):
+    count: int = 0
+
+
+class Renamed(msgspec.Struct):
+    count: str = ""
+
+
+def counting(name: str, state_type: type) -> DocumentProjection[Any]:
+    """A projection of one version whose state has the shape given."""
+
+    class Counting(DocumentProjection[Any]):
+        types = (MessageReceived,)
+
+        def key(self, event: MessageReceived) -> str:
+            return event.conversation
+
+        def initial(self, _key: str) -> Any:
+            return self.state_type()
+
+        def apply(self, state: Any, _entry: Entry) -> Any:
+            state.count += type(state.count)(1)
+            return state
+
+    Counting.name, Counting.state_type = name, state_type
+    return Counting()
+
+
+async def test_a_document_of_another_shape_stops_its_projection_alone(log: EventLog) -> None:
+    chat = "chat:1"
+    place = log.partition_of(chat)
+    message = {"conversation": chat, "text": "hello"}
+    await log.append(MessageReceived(**message))
+    before = counting("shape", Counted)
+    await Projector(log, [*DEFAULT_PROJECTIONS, before]).run_until_caught_up()
+    await log.append(MessageReceived(**message))
+    after = Projector(log, [*DEFAULT_PROJECTIONS, counting("shape", Renamed)])
+    with pytest.raises(ProjectionStopped, match="Raise the projection's version"):
+        await after.run_until_caught_up()
+
+    async def only_it_lags() -> bool:
+        lags = {model.name: model.lag_count for model in (await after.status())[place].models}
+        return lags.pop("shape") == 1 and set(lags.values()) == {0}
+
+    stop = asyncio.Event()
+    running = asyncio.create_task(after.run(stop))
+    await eventually(only_it_lags)
+    stop.set()
+    await running
+    await Projector(log, [*DEFAULT_PROJECTIONS, before]).run_until_caught_up()
+    found = await LiveDocuments(log, before).get(place, chat, "stored")
+    assert found == Counted(2)
+
+
+@pytest.mark.parametrize("what", ["key", "state"])
+async def test_what_is_not_of_its_type_is_parked_not_stored(log: EventLog, what: str) -> None:
+    class Odd(DocumentProjection[Counted]):
+        name = "odd"
+        types = (MessageReceived,)
+        state_type = Counted
+
+        def key(self, event: MessageReceived) -> Any:
+            return 7 if what == "key" and event.text == "odd" else event.conversation
+
+        def initial(self, _key: str) -> Counted:
+            return Counted()
+
+        def apply(self, state: Counted, entry: Entry) -> Any:
+            event: Any = entry.event
+            if what == "state" and event.text == "odd":
+                return {"count": "seven"}
+            state.count += 1
+            return state
+
+    texts = ["a", "odd", "b"]
+    await log.append([MessageReceived(conversation="chat:1", text=text) for text in texts])
+    await Projector(log, [*DEFAULT_PROJECTIONS, Odd()]).run_until_caught_up()
+    documents = LiveDocuments(log, Odd())
+    assert await documents.get(log.partition_of("chat:1"), "chat:1", "stored") == Counted(2)
+    [letter] = (await DeadLetters(log).list(reason="poison")).items
+    assert letter.error.startswith("TypeError" if what == "key" else "ValidationError")
+    assert all([outcome.agrees async for outcome in verify(log, Odd())])
+
+
+async def test_a_fold_that_fails_where_it_did_not_before_parks_what_it_leaves_out(
+    log: EventLog,
+) -> None:
+    await log.append([MessageReceived(conversation="c", text=text) for text in "abc"])
+    good = counting("changed", Counted)
+    await Projector(log, [*DEFAULT_PROJECTIONS, good]).run_until_caught_up()
+
+    class Bad(type(good)):  # type: ignore[misc]
+        def apply(self, state: Any, entry: Any) -> Any:
+            if entry.event.text == "b":
+                raise ValueError("changed its mind")
+            return super().apply(state, entry)
+
+    await rebuild(log, Bad())
+    [letter] = (await DeadLetters(log).list(reason="poison")).items
+    assert letter.error == "ValueError: changed its mind"

@@ -51,6 +51,8 @@ async def test_the_state_at_a_time_or_place_is_the_fold_of_what_was_there(
         await state_at(log, SESSIONS, Moment(sequences={4: 1}), past=past)
     with pytest.raises(HistoryGap):
         await state_at(log, SESSIONS)
+    with pytest.raises(HistoryGap, match="neither in the archive nor in the log"):
+        await state_at(log, SESSIONS, Moment(sequences={0: 1}))
     assert await entry_count(log) == 300
 
 

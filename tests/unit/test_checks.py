@@ -21,7 +21,7 @@ def projecting(lag: int, age_ms: int, owner: str | None = "me") -> ProjectionSta
 
 
 def archiving(partition: int, *, is_whole: bool = True, segments: int = 2) -> ArchiveStatus:
-    return ArchiveStatus(partition, START, HEAD, 10, 5, segments, is_whole, None)
+    return ArchiveStatus(partition, START, HEAD, 10, 5, segments, is_whole, 0, None)
 
 
 @pytest.mark.parametrize(
