@@ -18,7 +18,7 @@ import msgspec
 
 from eventlog.entry import Entry
 from eventlog.errors import InvalidQuery
-from eventlog.ids import EntryId
+from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
 from projections.folding.fold import apply_with_care, decode_document
 from projections.projection import DocumentProjection
@@ -47,6 +47,10 @@ class _Place(NamedTuple):
     score: float
     key: str
     partition: int
+
+
+class _WentBack(Exception):
+    """What is stored stands before where it stood a moment ago: it is another build."""
 
 
 class Found(NamedTuple, Generic[S]):
@@ -201,13 +205,17 @@ class LiveDocuments(Generic[S]):
         keys: Sequence[str] = (),
         facet: str | None = None,
         page: PageRequest | None = None,
+        not_before: EntryId = START,
     ) -> DocumentsReply:
+        """Return what is stored; raises _WentBack where it is less than an earlier step had."""
         tail_limit = TAIL_PAGE_ENTRIES if consistency == "live" else 0
         facets = [] if facet is None else [facet]
         request = DocumentsRequest(
             self._projection.name, self._projection.version, tail_limit, keys, facets, page
         )
         reply = await self._store.read_documents(partition, request)
+        if reply.tail.checkpoint < not_before:
+            raise _WentBack
         if consistency == "stored":
             reply = reply._replace(tail=reply.tail._replace(head=reply.tail.checkpoint))
         return reply
@@ -220,6 +228,19 @@ class LiveDocuments(Generic[S]):
         facet: str | None = None,
     ) -> tuple[list[Found[S]], dict[str, int]]:
         """Return a page and a facet's counts, the tail's changes laid over what is stored."""
+        while True:
+            try:
+                return await self._read_at_once(partition, consistency, page, facet)
+            except _WentBack:  # another build was swapped in between two steps
+                continue
+
+    async def _read_at_once(
+        self,
+        partition: int,
+        consistency: Consistency,
+        page: PageRequest | None,
+        facet: str | None,
+    ) -> tuple[list[Found[S]], dict[str, int]]:
         reply = await self._read(partition, consistency, facet=facet, page=page)
         head = reply.tail.head
         changed = await self._changed(partition, reply.tail)
@@ -227,7 +248,12 @@ class LiveDocuments(Generic[S]):
             # Each changed document may drop out of the stored page, hence the margin.
             wider = page and page._replace(limit=page.limit + len(changed))
             reply = await self._read(
-                partition, "stored", keys=list(changed), facet=facet, page=wider
+                partition,
+                "stored",
+                keys=list(changed),
+                facet=facet,
+                page=wider,
+                not_before=reply.tail.checkpoint,
             )
         found = [
             Found(item.key, item.score, partition, self._decode_stored(item.document))
@@ -255,7 +281,7 @@ class LiveDocuments(Generic[S]):
         async for page in tail_pages(self._log, self._projection, partition, tail):
             new = list({key: None for key, _ in page if key not in states})
             if new:
-                reply = await self._read(partition, "stored", keys=new)
+                reply = await self._read(partition, "stored", keys=new, not_before=tail.checkpoint)
                 for key, raw in zip(new, reply.documents, strict=True):
                     states[key], bases[key] = self._decode(raw), reply.tail.checkpoint
             for key, entry in page:

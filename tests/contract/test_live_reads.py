@@ -10,6 +10,7 @@ from eventlog.errors import InvalidCursor, InvalidQuery
 from eventlog.log import EventLog
 from eventlog.vocabulary import MessageReceived, SessionStarted
 from projections.projecting.projector import Projector
+from projections.storing.build import Build
 from projections.storing.redis_models import RedisModels
 from projections.storing.store import (
     DocumentsReply,
@@ -68,6 +69,36 @@ async def test_facets_of_a_live_read_that_is_overtaken_count_each_document_once(
     models = Overtaken(log, log.partition_of("c"))
     assert (await Sessions(log, models).counts())["active"] == 5
     assert models.steps == 3
+
+
+class SwappedBack(RedisModels):
+    """Read models of which a build that has nothing yet is swapped in between two steps."""
+
+    def __init__(self, log: EventLog, partition: int) -> None:
+        super().__init__(log)
+        self._watched = partition
+        self._steps = 0
+
+    async def read_documents(self, partition: int, request: DocumentsRequest) -> DocumentsReply:
+        reply = await super().read_documents(partition, request)
+        self._steps += partition == self._watched
+        if partition == self._watched and self._steps == 1:
+            empty = await self.begin(partition, Build("sessions", 1, "empty"))
+            await self.swap({partition: empty})
+        return reply
+
+
+async def test_a_live_read_misses_nothing_where_a_build_that_is_behind_is_swapped_in(
+    log: EventLog,
+) -> None:
+    await log.append([SessionStarted(conversation="c", session=f"s{n}") for n in range(5)])
+    await Projector(log).run_until_caught_up()
+    await log.append(MessageReceived(conversation="c", session="s0", text=""))
+    models = SwappedBack(log, log.partition_of("c"))
+    page = await Sessions(log, models).list(conversation="c", limit=10)
+    assert {s.id: s.message_count for s in page.items} == {"s0": 1} | {
+        f"s{n}": 0 for n in (1, 2, 3, 4)
+    }
 
 
 async def test_a_session_is_found_without_its_conversation(log: EventLog) -> None:
