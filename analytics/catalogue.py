@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Generator
+from operator import attrgetter
 
 from analytics.rows import rebuild
 from analytics.segment import Coverage, Range, Segment, cover
-from analytics.segment_reader import SegmentReader
+from analytics.segment_reader import SegmentGone, SegmentReader
 from analytics.storage import Storage
-from eventlog.entry import RawEntry
 from eventlog.errors import HistoryGap
+from eventlog.ids import EntryId
+from eventlog.past import Stretch
 
 _NOTHING = cover(())
 
@@ -37,21 +39,42 @@ class Catalogue:
         """Return a reader of the segment, to be closed; SegmentGone where it is not there."""
         return SegmentReader(self.storage.path(segment), segment, for_search=for_search)
 
-    def read_entries(
-        self, partition: int, after_n: int = 0, until_n: int | None = None
-    ) -> Iterator[RawEntry]:
-        """Return the entries after sequence `after_n` up to and with `until_n`, in order.
+    def stretches(
+        self,
+        partition: int,
+        after: EntryId,
+        until: EntryId | None = None,
+        types: Collection[str] | None = None,
+    ) -> Generator[Stretch]:
+        """Yield what was archived after `after`, up to and with `until` or the position, in order.
 
-        Without `until_n`, up to the archive position. Raises HistoryGap where the archive ends
-        before `until_n`.
+        With `types` only entries of these types, and those that cannot be decoded. What there is
+        is settled once, at the start. Raises HistoryGap where the archive ends before `until`, or
+        a file is missing or damaged.
         """
         coverage = self.coverage(partition)
-        last = coverage.position.n if until_n is None else until_n
-        require(coverage, partition, last)
-        for segment in holding(coverage, Range(after_n + 1, last)):
-            with self.open(segment) as reader:
-                for table in reader.pieces(after_n, last):
-                    yield from rebuild(table)
+        until = until or coverage.position
+        gone: Segment | None = None
+        while after.n < until.n:
+            require(coverage, partition, until.n)
+            segment = holding(coverage, Range(after.n + 1, until.n))[0]
+            try:
+                reader = self.open(segment)
+            except SegmentGone:
+                if segment == gone:
+                    raise
+                # Another file may hold the same by now.
+                gone, coverage = segment, self.coverage(partition)
+                continue
+            end = min(segment.end, until, key=attrgetter("n"))
+            with reader:
+                for table in reader.pieces(after.n, end.n, types):
+                    entries = rebuild(table)
+                    after = entries[-1].id
+                    yield Stretch(entries, after)
+            if after.n < end.n:
+                yield Stretch([], end)
+            after = end
 
 
 def holding(coverage: Coverage, within: Range) -> tuple[Segment, ...]:

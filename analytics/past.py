@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Generator, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import suppress
-from operator import attrgetter
 
 from analytics.catalogue import Catalogue, holding, require
 from analytics.rows import rebuild
-from analytics.segment import Coverage, Range, Segment, cover
+from analytics.segment import Coverage, Range, cover
 from analytics.segment_reader import SegmentGone, Wanted
 from analytics.storage import Storage
 from eventlog.entry import RawEntry
@@ -44,7 +43,7 @@ class ArchivedPast:
         is settled once, at the start; while a stretch is worked on, the next is made. Raises
         HistoryGap, naming the range, where a file is missing or damaged.
         """
-        stretches = self._stretches(partition, after, until, types)
+        stretches = self._catalogue.stretches(partition, after, until, types)
         coming = _next(stretches)
         try:
             while True:
@@ -79,37 +78,6 @@ class ArchivedPast:
         within = Range(after + 1, _LAST if before is None else before - 1)
         wanted = Wanted(conversation, frozenset(types), within, newest_first)
         return await asyncio.to_thread(self._find, partition, wanted, limit)
-
-    def _stretches(
-        self,
-        partition: int,
-        after: EntryId,
-        until: EntryId | None,
-        types: Collection[str] | None,
-    ) -> Generator[Stretch]:
-        coverage = self._catalogue.coverage(partition)
-        until = until or coverage.position
-        gone: Segment | None = None
-        while after.n < until.n:
-            require(coverage, partition, until.n)
-            segment = holding(coverage, Range(after.n + 1, until.n))[0]
-            try:
-                reader = self._catalogue.open(segment)
-            except SegmentGone:
-                if segment == gone:
-                    raise
-                # Another file may hold the same by now.
-                gone, coverage = segment, self._catalogue.coverage(partition)
-                continue
-            end = min(segment.end, until, key=attrgetter("n"))
-            with reader:
-                for table in reader.pieces(after.n, end.n, types):
-                    entries = rebuild(table)
-                    after = entries[-1].id
-                    yield Stretch(entries, after)
-            if after.n < end.n:
-                yield Stretch([], end)
-            after = end
 
     def _find(self, partition: int, wanted: Wanted, limit: int) -> list[RawEntry]:
         found: list[RawEntry] = []

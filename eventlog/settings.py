@@ -59,7 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     server_binary: str | None = None
     """A `valkey-server` or `redis-server` for the embedded server; None is the bundled one."""
     chat_history_limit: Annotated[int, Meta(ge=1, le=100_000)] = 500
-    """Messages kept hot per conversation; SQL has the older ones."""
+    """Messages kept hot per conversation at least; older ones come from the archive."""
     session_ttl_s: Annotated[int, Meta(ge=1)] = 1800
     """An active session idle for longer becomes dormant."""
     lease_ttl_ms: Annotated[int, Meta(ge=100)] = 3000

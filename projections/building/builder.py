@@ -19,15 +19,16 @@ from eventlog.lease import Lease, LeaseKeeper
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
 from eventlog.past import Past
+from projections.building.unknown_letters import UnknownLetters
 from projections.folding.following import NOTHING, fold_on, next_batch
 from projections.folding.pipeline import BeginAnew, Pipeline
 from projections.folding.source import archived, types_of
 from projections.folding.target import Target
-from projections.projecting.tasks import end
 from projections.projection import Projection
 from projections.storing.build import Build, Shelf
 from projections.storing.default_store import default_store
 from projections.storing.store import ModelStore
+from projections.tasks import end
 
 BATCH_ENTRIES = 4000
 """Entries per commit: nobody waits for a build's, and the more there are, the fewer documents are
@@ -186,7 +187,7 @@ class Builder:
             lease,
             checkpoint,
             moves_group=False,
-            parking="new",
+            parks=UnknownLetters(log, self._store),
             batch_entries=BATCH_ENTRIES,
         )
         try:

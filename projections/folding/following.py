@@ -11,8 +11,8 @@ from eventlog.log import EventLog
 from eventlog.past import Past, Stretch
 from projections.folding.pipeline import Pipeline
 from projections.folding.source import archived, read_on, types_of
-from projections.projecting.tasks import end_calls
 from projections.projection import Projection
+from projections.tasks import end_calls
 
 
 class Batch(NamedTuple):

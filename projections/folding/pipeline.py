@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 from eventlog.errors import (
     ConfigurationError,
@@ -22,7 +22,6 @@ from eventlog.vocabulary import DeadLetterParked
 from projections.folding.fold import DocumentSlot, FeedSlot, Folder, FoldFailed, Poison
 from projections.folding.letters import is_own_letter, letter_of
 from projections.folding.target import Target
-from projections.projecting.tasks import end_calls
 from projections.storing.batch import (
     AlreadyApplied,
     CheckpointGap,
@@ -37,7 +36,7 @@ from projections.storing.batch import (
     Superseded,
 )
 from projections.storing.store import ModelStore
-from projections.views.dead_letters import DEAD_LETTERS, DeadLetters
+from projections.tasks import end_calls
 
 BATCH_ENTRIES = 500
 """Entries per commit: 1,000 measured slower, as fold and commit then overlap less."""
@@ -57,9 +56,18 @@ class BeginAnew(Exception):
     """
 
 
-Parking = Literal["all", "new", "none"]
-"""Which poison entries are recorded as dead letters: all, those that the read model of dead letters
-does not have yet (a build folds what another has folded), or none."""
+Parks = Callable[[DeadLetterParked], Awaitable[bool]]
+"""Whether the letter of a poison entry is to be recorded."""
+
+
+async def always(_letter: DeadLetterParked) -> bool:
+    """Return True: each entry is folded once, so each letter is new."""
+    return True
+
+
+async def never(_letter: DeadLetterParked) -> bool:
+    """Return False: a fold in memory leaves nothing behind."""
+    return False
 
 
 class Pipeline:
@@ -79,7 +87,7 @@ class Pipeline:
         on_commit: Callable[[EntryId, int], None] = lambda _position, _count: None,
         *,
         moves_group: bool = True,
-        parking: Parking = "all",
+        parks: Parks = always,
         batch_entries: int = BATCH_ENTRIES,
     ) -> None:
         self.position = position
@@ -91,8 +99,7 @@ class Pipeline:
         self._folder = Folder(targets, lease.partition, log.codec.decode, log.settings)
         self._on_commit = on_commit
         self._moves_group = moves_group
-        self._parking = parking
-        self._letters = DeadLetters(log, store)
+        self._parks = parks
         self._batch_entries = batch_entries
         self._committing: asyncio.Task[None] | None = None
 
@@ -118,7 +125,7 @@ class Pipeline:
             documents.append(changes)
             poisons += more
         self._stop_at(poisons)
-        if poisons and self._parking != "none":
+        if poisons:
             await self._park(poisons)
         commit = Commit(
             partition=self._lease.partition,
@@ -221,19 +228,11 @@ class Pipeline:
                 entry=str(poison.raw.id),
                 error=poison.error,
             )
-            if not is_own_letter(poison.event):
-                letters.append(letter_of(poison, self._lease.partition, self._log.clock))
-        if self._parking == "new":
-            letters = [letter for letter in letters if not await self._is_known(letter)]
+            letter = letter_of(poison, self._lease.partition, self._log.clock)
+            if not is_own_letter(poison.event) and await self._parks(letter):
+                letters.append(letter)
         if letters:
             await self._log.append([*letters])
-
-    async def _is_known(self, letter: DeadLetterParked) -> bool:
-        shelf = await self._store.shelf(self._log.partition_of(letter.conversation))
-        if shelf.readable(DEAD_LETTERS.name, DEAD_LETTERS.version) is None:
-            return False  # a read would fold the log; appending tells letters apart for a day
-        known = await self._letters.get(letter.letter, conversation=letter.conversation)
-        return known is not None
 
     async def _commit(self, commit: Commit, count: int) -> None:
         outcome = await self._store.commit(commit)

@@ -12,7 +12,7 @@ from eventlog.ids import EntryId
 from eventlog.lease import Lease
 from eventlog.log import EventLog
 from eventlog.past import Past, Stretch
-from projections.folding.pipeline import Pipeline
+from projections.folding.pipeline import Pipeline, never
 from projections.folding.source import archived, types_of
 from projections.folding.target import Target
 from projections.projection import Projection
@@ -97,7 +97,7 @@ class Replay:
             Lease("replay", partition, "replay", 0),
             EntryId(0, 0),
             moves_group=False,
-            parking="none",
+            parks=never,
             batch_entries=BATCH_ENTRIES,
         )
 

@@ -26,12 +26,12 @@ from projections.builtin import DEFAULT_PROJECTIONS
 from projections.folding.letters import GROUP
 from projections.projecting.reports import Report, Reports
 from projections.projecting.status import PartitionStatus, RateMeter, lowest_position, models_on
-from projections.projecting.tasks import end
 from projections.projecting.tending import Tending
 from projections.projecting.worker import TURNS_AT_ONCE, Work, project_partition
 from projections.projection import Projection, check_projections
 from projections.storing.default_store import default_store
 from projections.storing.store import ModelStore
+from projections.tasks import end
 
 RETRY_FIRST_S = 0.1
 RETRY_LONGEST_S = 5.0
@@ -88,7 +88,7 @@ class _Progress:
 class Projector:
     """Folds the log into every read model. Run as many as you like, in one process or several.
 
-    Partitions are dealt to the live projectors; one that dies is replaced when its leases lapse
+    The live projectors share the partitions; one that dies is replaced when its leases lapse
     (`settings.lease_ttl_ms`), and nothing it has in hand can be committed any more. A projection
     that is new to a log with a history is built beside the others, from the archive where `past`
     gives it, and joins them when it has caught up.

@@ -18,10 +18,10 @@ from projections.folding.letters import GROUP
 from projections.folding.pipeline import BATCH_ENTRIES, BeginAnew, Pipeline
 from projections.folding.target import Target
 from projections.projecting.status import lowest_position
-from projections.projecting.tasks import end
 from projections.projection import Projection
 from projections.storing.build import Build, Shelf
 from projections.storing.store import ModelStore
+from projections.tasks import end
 
 TURN_BATCHES = 4
 """Batches that a partition with a backlog folds before others have their turn."""

@@ -9,7 +9,7 @@ so that programs of two versions can run side by side while one replaces the oth
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Literal, NamedTuple, Self, get_args
 
 from eventlog.ids import START, EntryId
@@ -50,11 +50,6 @@ class Build(NamedTuple):
         """Return the build that a shelf names."""
         version, _, made = mark.partition(".")
         return cls(name, int(version), made)
-
-    @property
-    def begun_ms(self) -> int:
-        """When it was begun, ms UTC."""
-        return int(self.made, 16)
 
 
 def role_field(name: str, role: Role) -> str:
@@ -104,8 +99,3 @@ class Shelf:
     def names(self) -> list[str]:
         """Return the projections that have any build here."""
         return sorted({name for name, _ in self.builds})
-
-
-def is_everywhere(shelves: Iterable[Shelf], name: str, version: int) -> bool:
-    """Return whether every partition has a build that programs of this version read."""
-    return all(shelf.role_of(name, version) is not None for shelf in shelves)

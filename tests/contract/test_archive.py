@@ -18,6 +18,7 @@ from bench.events import chat_events
 from eventlog import EntryId, EventLog, MessageReceived, RawEntry
 from eventlog.errors import EventLogError, HistoryGap
 from eventlog.ids import START
+from tests.archives import archived
 from tests.support import RawServer, eventually
 
 MIDNIGHT_MS = 20_412 * DAY_MS
@@ -65,7 +66,7 @@ async def test_everything_is_archived_once_and_acknowledged(
     heads = await log.heads()
     catalogue = Catalogue(storage)
     for partition, head in enumerate(heads):
-        assert list(catalogue.read_entries(partition)) == await in_log(log, partition)
+        assert archived(storage, partition) == await in_log(log, partition)
         assert await group_position(log, partition) == str(head).encode()
         assert not await log.client.exists(log.keys.archive_plan(partition))
         assert catalogue.coverage(partition).position == head
@@ -84,7 +85,7 @@ async def test_a_segment_ends_with_its_day(log: EventLog, storage: DirectoryStor
         Segment(1, 4, 4, MIDNIGHT_MS + 3 * DAY_MS),
     ]
     assert len({segment.name.split("/")[0] for segment in published}) == 3
-    assert list(Catalogue(storage).read_entries(1)) == await in_log(log, 1)
+    assert archived(storage, 1) == await in_log(log, 1)
     await archiver.close()
 
 
@@ -105,11 +106,10 @@ async def test_entries_can_be_read_back_from_and_to_anywhere(
     await archiver.run_once()
     await archiver.close()
     whole = await in_log(log, 0)
-    catalogue = Catalogue(storage)
     for after, until in ((0, 30), (0, 10), (9, 11), (10, 20), (15, 16), (29, 30), (30, 30), (5, 5)):
-        assert list(catalogue.read_entries(0, after, until)) == whole[after:until]
+        assert archived(storage, 0, after, until) == whole[after:until]
     with pytest.raises(HistoryGap, match="ends at sequence 30, not at 31"):
-        list(catalogue.read_entries(0, 0, 31))
+        archived(storage, 0, 0, 31)
 
 
 async def test_large_events_are_archived_in_small_row_groups(
@@ -122,7 +122,7 @@ async def test_large_events_are_archived_in_small_row_groups(
     await archiver.close()
     with pq.ParquetFile(storage.path(segment)) as file:
         assert file.metadata.num_row_groups >= 80 * 900_000 // (2 * ROW_GROUP_BYTES)
-    assert list(Catalogue(storage).read_entries(0)) == await in_log(log, 0)
+    assert archived(storage, 0) == await in_log(log, 0)
 
 
 async def test_a_wreck_in_the_log_is_archived_as_it_is(
@@ -137,7 +137,7 @@ async def test_a_wreck_in_the_log_is_archived_as_it_is(
     assert pq.read_table(storage.path(segment), partitioning=None)["raw"].to_pylist() == [
         None, b"\xff no event", None,
     ]  # fmt: skip
-    assert list(Catalogue(storage).read_entries(0)) == await in_log(log, 0)
+    assert archived(storage, 0) == await in_log(log, 0)
 
 
 async def test_two_archivers_share_the_partitions_and_write_each_entry_once(
@@ -169,7 +169,7 @@ async def test_two_archivers_that_both_believe_to_hold_a_partition_write_the_sam
     for partition, coverage in Catalogue(storage).scan().items():
         assert coverage.position == heads[partition]
         assert coverage.spare == coverage.stranded == ()
-        entries = list(Catalogue(storage).read_entries(partition))
+        entries = archived(storage, partition)
         assert entries == await in_log(log, partition)
 
 
@@ -219,7 +219,7 @@ async def test_a_missing_file_is_written_again_from_the_log(
     again = Archiver(log, storage)
     assert await again.run_once() == [lost]
     assert (await again.status())[0].is_whole
-    assert list(Catalogue(storage).read_entries(0)) == await in_log(log, 0)
+    assert archived(storage, 0) == await in_log(log, 0)
     await again.close()
 
 
@@ -297,7 +297,7 @@ async def test_run_outlives_a_server_that_goes_away_and_comes_back(
             stop.set()
             await running
             await archiver.close()
-            assert list(Catalogue(storage).read_entries(0)) == await in_log(log, 0)
+            assert archived(storage, 0) == await in_log(log, 0)
 
 
 async def test_run_reports_a_fault_and_goes_on_with_the_other_partitions(

@@ -21,7 +21,7 @@ import msgspec
 import psutil
 import pytest
 
-from analytics import Archiver, Catalogue, Copiers, DirectoryStorage, Rolling, Segment
+from analytics import Archiver, Copiers, DirectoryStorage, Rolling, Segment
 from analytics.copying import Copy
 from bench.events import chat_events
 from eventlog import Event, EventLog, MessageReceived
@@ -29,6 +29,7 @@ from eventlog.codec import Codec
 from eventlog.errors import EventLogError, HistoryGap, LogUnavailable
 from eventlog.ids import START, EntryId
 from eventlog.settings import Settings
+from tests.archives import archived
 from tests.support import RawServer, eventually
 
 
@@ -99,7 +100,7 @@ async def test_an_archiver_uses_as_many_processes_as_it_may(
     assert len(segments) > log.partition_count
     assert len(running()) == processes.process_count == 2
     for partition, head in enumerate(await log.heads()):
-        entries = list(Catalogue(storage).read_entries(partition))
+        entries = archived(storage, partition)
         assert entries == await log.read_raw(partition, START, head.n)
 
 

@@ -19,11 +19,11 @@ from projections.builtin import DEFAULT_PROJECTIONS
 from projections.folding.letters import GROUP
 from projections.folding.pipeline import BATCH_ENTRIES
 from projections.projecting.projector import Projector
-from projections.projecting.tasks import end
 from projections.projecting.worker import TURN_BATCHES, Work, project_partition
 from projections.reading.live import LiveDocuments
 from projections.storing.batch import Commit, CommitOutcome
 from projections.storing.redis_models import RedisModels
+from projections.tasks import end
 from projections.views.dead_letters import DeadLetters
 from projections.views.history import History
 from tests.own_projections import LENGTHS, Length

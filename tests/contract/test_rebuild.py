@@ -20,10 +20,10 @@ from projections.building.builder import Builder, Progress, builders_of
 from projections.building.rebuilding import Rebuilt, begin, finish, rebuild
 from projections.builtin import DEFAULT_PROJECTIONS
 from projections.projecting.projector import Projector
-from projections.projecting.tasks import end
 from projections.storing.batch import Commit, CommitOutcome
 from projections.storing.build import Build
 from projections.storing.redis_models import RedisModels
+from projections.tasks import end
 from projections.views.sessions import SESSIONS
 from tests.building import (
     Gated,

@@ -20,10 +20,10 @@ from projections.builtin import DEFAULT_PROJECTIONS
 from projections.folding.pipeline import BeginAnew, Pipeline
 from projections.folding.target import Target
 from projections.projecting.projector import Projector
-from projections.projecting.tasks import end
 from projections.storing.batch import Commit, CommitOutcome
 from projections.storing.build import Build
 from projections.storing.redis_models import RedisModels
+from projections.tasks import end
 from projections.views.history import HISTORY
 from projections.views.sessions import SESSIONS
 from tests.building import Gated, in_role, named_models, projecting, stored_models

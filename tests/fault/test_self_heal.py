@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import shutil
 from collections.abc import AsyncIterator
@@ -19,6 +18,7 @@ from eventlog.log import EventLog
 from projections.folding.letters import GROUP
 from projections.projecting.projector import Projector
 from projections.storing.redis_models import RedisModels
+from tests.building import projecting
 from tests.projecting import chats_of, oracle, random_events, read_out
 from tests.support import RawServer, eventually
 
@@ -29,19 +29,6 @@ async def opened(server: RawServer) -> AsyncIterator[tuple[EventLog, Projector]]
     log = EventLog.open(server.url, partition_count=4, lease_ttl_ms=400)
     async with log, projecting(log) as projector:
         yield log, projector
-
-
-@asynccontextmanager
-async def projecting(log: EventLog) -> AsyncIterator[Projector]:
-    """A projector that runs until the block ends."""
-    stop = asyncio.Event()
-    projector = Projector(log)
-    running = asyncio.create_task(projector.run(stop))
-    try:
-        yield projector
-    finally:
-        stop.set()
-        await running
 
 
 async def is_level(projector: Projector) -> bool:
