@@ -18,6 +18,10 @@
     ├── VersionConflict               version_conflict
     ├── ProducerGap                   producer_gap
     ├── IllegalTransition             illegal_transition
+    ├── AttemptFailed                 attempt_failed
+    │   └── SendFailed                send_failed
+    ├── GroupInUse                    group_in_use
+    ├── GroupMissing                  group_missing
     ├── HistoryGap                    history_gap
     ├── Fenced                        fenced
     ├── ProjectionStopped             projection_stopped
@@ -172,6 +176,59 @@ class IllegalTransition(EventLogError):
         )
         self.from_status = from_status
         self.to_status = to_status
+
+
+class AttemptFailed(EventLogError):
+    """Raised by a handler that knows how it failed; any other exception is worth another attempt.
+
+    `permanent`: trying again cannot help. `retry_after_s`: not before so many seconds.
+    """
+
+    code = "attempt_failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        permanent: bool = False,
+        retry_after_s: float | None = None,
+        remedy: str = "",
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.permanent = permanent
+        self.retry_after_s = retry_after_s
+
+
+class SendFailed(AttemptFailed):
+    """A platform did not take a message. `reason` is a word to count by, `status` the platform's."""
+
+    code = "send_failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str,
+        status: str | None = None,
+        permanent: bool = False,
+        retry_after_s: float | None = None,
+        remedy: str = "",
+    ) -> None:
+        super().__init__(message, permanent=permanent, retry_after_s=retry_after_s, remedy=remedy)
+        self.reason = reason
+        self.status = status
+
+
+class GroupInUse(EventLogError):
+    """A consumer group has live members."""
+
+    code = "group_in_use"
+
+
+class GroupMissing(EventLogError):
+    """There is no such consumer group."""
+
+    code = "group_missing"
 
 
 class HistoryGap(EventLogError):

@@ -16,7 +16,7 @@ from msgspec import Meta, field
 from eventlog.clock import SYSTEM_CLOCK
 from eventlog.ids import new_event_id
 
-EntityKind = Literal["session", "conversation"]
+EntityKind = Literal["session", "conversation", "letter"]
 
 MAX_NAME_CHARACTERS = 512
 """Longest id, conversation or session: they become hash fields and key parts."""
@@ -73,12 +73,10 @@ class Event(
 
     @property
     def entity(self) -> str | None:
-        """The entity whose version this event advances: `session:ID`, `conversation:ID` or None."""
+        """The entity whose version this event advances, as `session:ID` and the like, or None."""
         if self.VERSIONED is None:
             return None
-        return (
-            f"{self.VERSIONED}:{self.session if self.VERSIONED == 'session' else self.conversation}"
-        )
+        return f"{self.VERSIONED}:{getattr(self, self.VERSIONED)}"
 
 
 class UnknownEvent(Event, frozen=True, kw_only=True, tag=False, tag_field=None):

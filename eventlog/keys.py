@@ -31,6 +31,10 @@ class Keys:
         """Sorted set: live members of a group, scored by the ms at which they expire."""
         return f"{{{self.log}}}:members:{group}"
 
+    def groups(self) -> str:
+        """Hash: registered consumer group → what it is, as JSON."""
+        return f"{{{self.log}}}:groups"
+
     def rejected(self) -> str:
         """Hash: positions of bad lines by import source, as a JSON list."""
         return f"{{{self.log}}}:import:rejected"
@@ -68,6 +72,23 @@ class Keys:
     def archive_plan(self, partition: int) -> str:
         """Hash: sequence after which a segment begins → its last sequence, while it is written."""
         return self._of(partition, "archive-plan")
+
+    # --- handling a partition's entries, by group
+    def work(self, partition: int, group: str) -> str:
+        """Hash: how far entries were delivered, which are in hand, the last settlement."""
+        return self._of(partition, f"work:{group}")
+
+    def attempts(self, partition: int, group: str) -> str:
+        """Hash: entry id → its failed attempts and strikes, as JSON, until it is settled."""
+        return self._of(partition, f"attempts:{group}")
+
+    def blocked(self, partition: int, group: str) -> str:
+        """Sorted set: conversations with a line of waiting entries, by the ms of their next try."""
+        return self._of(partition, f"blocked:{group}")
+
+    def line(self, partition: int, group: str, conversation: str) -> str:
+        """List: entry ids of a blocked conversation, in order; the first is the one tried next."""
+        return self._of(partition, f"line:{len(group)}:{group}:{conversation}")
 
     # --- read models of a partition
     def shelf(self, partition: int) -> str:

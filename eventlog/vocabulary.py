@@ -24,6 +24,17 @@ class Attachment(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     size_bytes: int | None = None
 
 
+class FailedAttempt(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One attempt of a handler that failed."""
+
+    attempt: int
+    """From 1."""
+    failed_at: int
+    """µs UTC, by the worker's clock."""
+    error: str
+    code: str | None = None
+
+
 class Message(Event, frozen=True, kw_only=True):
     """What messages in both directions carry; not a type of its own."""
 
@@ -70,10 +81,13 @@ class DeliveryFailed(Event, frozen=True, kw_only=True, tag="delivery.failed"):
 class DeadLetterParked(Event, frozen=True, kw_only=True, tag="dead_letter.parked"):
     """An entry was given up on by `group` after `attempts`; `letter` names it from now on.
 
-    `origin` is where the entry stands, `partition/ms-n`, where it has such a place.
+    `origin` is where the entry stands, `partition/ms-n`, where it has such a place. `failures` are
+    the attempts, of which the last ones are kept.
     """
 
-    letter: str
+    VERSIONED = "letter"
+
+    letter: Name
     group: str
     reason: str
     attempts: int = 0
@@ -83,12 +97,32 @@ class DeadLetterParked(Event, frozen=True, kw_only=True, tag="dead_letter.parked
     recipient: str | None = None
     text: str | None = None
     reply_to: str | None = None
+    failures: list[FailedAttempt] = []
+
+
+class DeadLetterReplayRequested(
+    Event, frozen=True, kw_only=True, tag="dead_letter.replay_requested"
+):
+    """A dead letter is to be tried again by its group, or by `runner` where one is named.
+
+    `version` is the letter's after this event: if it is another when the turn comes, somebody has
+    settled the letter meanwhile.
+    """
+
+    VERSIONED = "letter"
+
+    letter: Name
+    group: str
+    version: int
+    runner: str | None = None
 
 
 class DeadLetterReplayed(Event, frozen=True, kw_only=True, tag="dead_letter.replayed"):
-    """A dead letter was tried once more and failed again or is under way."""
+    """A dead letter was tried once more and failed again: it is parked as before."""
 
-    letter: str
+    VERSIONED = "letter"
+
+    letter: Name
     group: str
     attempt: int
     error: str | None = None
@@ -97,14 +131,18 @@ class DeadLetterReplayed(Event, frozen=True, kw_only=True, tag="dead_letter.repl
 class DeadLetterResolved(Event, frozen=True, kw_only=True, tag="dead_letter.resolved"):
     """A replay succeeded."""
 
-    letter: str
+    VERSIONED = "letter"
+
+    letter: Name
     group: str
 
 
 class DeadLetterDiscarded(Event, frozen=True, kw_only=True, tag="dead_letter.discarded"):
     """An operator gave a dead letter up, saying why."""
 
-    letter: str
+    VERSIONED = "letter"
+
+    letter: Name
     group: str
     reason: str
 
@@ -184,6 +222,23 @@ class ConversationCompacted(Event, frozen=True, kw_only=True, tag="conversation.
     previous_session: str | None = None
 
 
+class JobQueued(Event, frozen=True, kw_only=True, tag="job.queued"):
+    """Work for an agent; workers handle it with bounded attempts."""
+
+    agent: str
+    text: str
+    mode: SessionMode = "job"
+    metadata: dict[str, Any] = {}
+
+
+class GroupRetired(Event, frozen=True, kw_only=True, tag="group.retired"):
+    """An operator removed a consumer group, leaving `unhandled_count` entries to nobody."""
+
+    group: str
+    reason: str
+    unhandled_count: int = 0
+
+
 class BridgeEvent(Event, frozen=True, kw_only=True, tag="bridge.event"):
     """Anything else worth recording; `event_type` is open-ended, `data` free JSON."""
 
@@ -198,6 +253,7 @@ VOCABULARY: tuple[type[Event], ...] = (
     MessageSent,
     DeliveryFailed,
     DeadLetterParked,
+    DeadLetterReplayRequested,
     DeadLetterReplayed,
     DeadLetterResolved,
     DeadLetterDiscarded,
@@ -209,5 +265,7 @@ VOCABULARY: tuple[type[Event], ...] = (
     ConversationMapped,
     ConversationCleared,
     ConversationCompacted,
+    JobQueued,
+    GroupRetired,
     BridgeEvent,
 )

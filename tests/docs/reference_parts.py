@@ -251,6 +251,7 @@ def keys() -> str:
         "group": "projector",
         "model": "sessions@1.19a0c2f",
         "name": "status:active",
+        "conversation": "telegram:42",
     }
     feed = {**example, "model": "history@1.19a0c2f", "name": "telegram:42"}
     rows = []

@@ -36,7 +36,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     mirror = draw(st.sampled_from(MIRRORS))
     document: dict[str, Any] = {"type": mirror.name}
     for field in msgspec.structs.fields(mirror.struct):
-        if field.name in ("conversation", "id", "session"):
+        if field.name in ("conversation", "id", "session", "letter"):
             document[field.name] = draw(names)
         elif field.required or draw(st.integers(0, 3)) == 0:
             document[field.name] = draw(_value(mirror, field))
@@ -58,6 +58,10 @@ def _value(mirror: Mirror, field: msgspec.structs.FieldInfo) -> st.SearchStrateg
         return st.integers(-(2**62), 2**62)
     if field.name == "attachments":
         return st.lists(st.fixed_dictionaries({"url": texts}, optional={"name": texts}), max_size=2)
+    if field.name == "failures":
+        numbers = st.integers(1, 2**62)
+        failure = {"attempt": numbers, "failed_at": numbers, "error": texts}
+        return st.lists(st.fixed_dictionaries(failure, optional={"code": texts}), max_size=2)
     return st.dictionaries(texts, json_values, max_size=2)
 
 

@@ -20,6 +20,7 @@ NAMES = [
     "message.sent",
     "delivery.failed",
     "dead_letter.parked",
+    "dead_letter.replay_requested",
     "dead_letter.replayed",
     "dead_letter.resolved",
     "dead_letter.discarded",
@@ -31,6 +32,8 @@ NAMES = [
     "conversation.mapped",
     "conversation.cleared",
     "conversation.compacted",
+    "job.queued",
+    "group.retired",
     "bridge.event",
 ]
 
@@ -58,9 +61,11 @@ def test_each_can_carry_the_archive_s_columns(event_type):
     assert event_type.__struct_config__.frozen
     assert event_type.__doc__
     assert current_schema(event_type) == 1
-    versioned = {"session": "session", "conversation": "conversation"}.get(
-        tag_of(event_type).split(".")[0]
-    )
+    versioned = {
+        "session": "session",
+        "conversation": "conversation",
+        "dead_letter": "letter",
+    }.get(tag_of(event_type).split(".")[0])
     assert versioned == event_type.VERSIONED
 
 
