@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from eventlog.connection import in_our_words
@@ -74,6 +74,8 @@ class LeaseKeeper:
         self.group = group
         self.owner = owner or f"{socket.gethostname()}-{os.getpid()}-{new_event_id()[-12:]}"
         self.held: dict[int, Lease] = {}
+        self.surplus: frozenset[int] = frozenset()
+        """Of what is held: what others are to have as soon as the work on it has ended."""
         self._log = log
         self._ttl_ms = log.settings.lease_ttl_ms
         self._acquire = load_script("eventlog", "lease_acquire")
@@ -84,25 +86,36 @@ class LeaseKeeper:
         """How long to wait between two refreshes."""
         return self._ttl_ms / 1000 / BEATS_PER_TTL
 
-    async def refresh(self) -> None:
-        """Announce this member, renew what is its share, give back what is beyond, take what is free."""
+    async def refresh(self, *, releases: bool = True) -> None:
+        """Announce this member, renew its share, give back what is beyond it, take what is free.
+
+        Without `releases`, what is beyond its share is named by `surplus` and renewed until it is
+        released.
+        """
         with in_our_words(self._log.settings):
             members, owners = await self._look()
             share = share_out(owners, members, self.owner)
-            for partition in share.give_back:
-                if lease := self.held.pop(partition, None):
-                    await self._give_back(lease)
-            for partition in self.held.keys() - share.keep:
+            self.surplus = frozenset() if releases else share.give_back
+            for partition in share.give_back - self.surplus:
+                await self._release_held(partition)
+            for partition in self.held.keys() - share.keep - self.surplus:
                 del self.held[partition]  # it lapsed, and went to another or is free
-            for partition in (*sorted(share.keep), *share.take):
-                key = self._log.keys.lease(partition, self.group)
-                generation = await self._acquire(
-                    self._log.client, [key], [self.owner, self._ttl_ms]
-                )
-                if generation:
-                    self.held[partition] = Lease(self.group, partition, self.owner, generation)
-                else:
-                    self.held.pop(partition, None)
+            await self._acquire_all((*sorted(share.keep | self.surplus), *share.take))
+
+    async def leave(self) -> None:
+        """Say that this member takes no more; what it holds is its own until it is released."""
+        with in_our_words(self._log.settings):
+            await self._log.client.zrem(self._log.keys.members(self.group), self.owner)
+
+    async def renew(self) -> None:
+        """Renew what is held and nothing else."""
+        with in_our_words(self._log.settings):
+            await self._acquire_all(sorted(self.held))
+
+    async def release(self, partition: int) -> None:
+        """Give one lease back, if it is held."""
+        with in_our_words(self._log.settings):
+            await self._release_held(partition)
 
     async def owner_of(self, partition: int) -> str | None:
         """Return who holds a partition's lease, in whatever process; None where nobody does."""
@@ -122,10 +135,18 @@ class LeaseKeeper:
 
     async def release_all(self) -> None:
         """Give every lease back and leave the group, so that others take over at once."""
-        with in_our_words(self._log.settings):
-            await self._log.client.zrem(self._log.keys.members(self.group), self.owner)
-            while self.held:
-                await self._give_back(self.held.popitem()[1])
+        await self.leave()
+        for partition in list(self.held):
+            await self.release(partition)
+
+    async def _acquire_all(self, partitions: Iterable[int]) -> None:
+        for partition in partitions:
+            key = self._log.keys.lease(partition, self.group)
+            generation = await self._acquire(self._log.client, [key], [self.owner, self._ttl_ms])
+            if generation:
+                self.held[partition] = Lease(self.group, partition, self.owner, generation)
+            else:
+                self.held.pop(partition, None)
 
     async def _look(self) -> tuple[list[str], list[str | None]]:
         """Return the members heard of lately, this one among them, and each partition's owner.
@@ -148,9 +169,10 @@ class LeaseKeeper:
         seconds, microseconds = await self._log.client.time()
         return seconds * 1000 + microseconds // 1000
 
-    async def _give_back(self, lease: Lease) -> None:
-        key = self._log.keys.lease(lease.partition, lease.group)
-        await self._release(self._log.client, [key], [lease.generation])
+    async def _release_held(self, partition: int) -> None:
+        if lease := self.held.pop(partition, None):
+            key = self._log.keys.lease(lease.partition, lease.group)
+            await self._release(self._log.client, [key], [lease.generation])
 
 
 def _owner(held: Sequence[Any], now_ms: int) -> str | None:

@@ -19,6 +19,7 @@ from eventlog.lease import Lease, LeaseKeeper
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
 from eventlog.past import Past
+from eventlog.tasks import end
 from projections.building.unknown_letters import UnknownLetters
 from projections.folding.following import NOTHING, fold_on, next_batch
 from projections.folding.pipeline import BeginAnew, Pipeline
@@ -28,7 +29,6 @@ from projections.projection import Projection
 from projections.storing.build import Build, Shelf
 from projections.storing.default_store import default_store
 from projections.storing.store import ModelStore
-from projections.tasks import end
 
 BATCH_ENTRIES = 4000
 """Entries per commit: nobody waits for a build's, and the more there are, the fewer documents are

@@ -9,10 +9,10 @@ from typing import NamedTuple
 from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
 from eventlog.past import Past, Stretch
+from eventlog.tasks import end_calls
 from projections.folding.pipeline import Pipeline
 from projections.folding.source import archived, read_on, types_of
 from projections.projection import Projection
-from projections.tasks import end_calls
 
 
 class Batch(NamedTuple):

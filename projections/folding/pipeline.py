@@ -18,6 +18,7 @@ from eventlog.lease import Lease
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
 from eventlog.past import Stretch
+from eventlog.tasks import end_calls
 from eventlog.vocabulary import DeadLetterParked
 from projections.folding.fold import DocumentSlot, FeedSlot, Folder, FoldFailed, Poison
 from projections.folding.letters import is_own_letter, letter_of
@@ -36,7 +37,6 @@ from projections.storing.batch import (
     Superseded,
 )
 from projections.storing.store import ModelStore
-from projections.tasks import end_calls
 
 BATCH_ENTRIES = 500
 """Entries per commit: 1,000 measured slower, as fold and commit then overlap less."""

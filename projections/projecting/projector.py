@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,16 +11,16 @@ from eventlog.clock import Clock
 from eventlog.errors import (
     ConfigurationError,
     EventLogError,
-    Fenced,
     HistoryGap,
-    LogUnavailable,
     ProjectionStopped,
 )
 from eventlog.ids import START, EntryId
 from eventlog.lease import Lease, LeaseKeeper
+from eventlog.leased_work import Job, LeasedWork
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
 from eventlog.past import Past
+from eventlog.tasks import end
 from projections.builtin import DEFAULT_PROJECTIONS
 from projections.folding.letters import GROUP
 from projections.projecting.reports import Report, Reports
@@ -31,22 +30,11 @@ from projections.projecting.worker import TURNS_AT_ONCE, Work, project_partition
 from projections.projection import Projection, check_projections
 from projections.storing.default_store import default_store
 from projections.storing.store import ModelStore
-from projections.tasks import end
 
-RETRY_FIRST_S = 0.1
-RETRY_LONGEST_S = 5.0
 OTHERS_POLL_S = 0.05
 """How often a caller who waits for the end looks at partitions that others project."""
 
 _log = get_logger("projector")
-
-
-@dataclass
-class _Assignment:
-    """A partition that this process projects."""
-
-    lease: Lease
-    task: asyncio.Task[None]
 
 
 @dataclass
@@ -114,10 +102,9 @@ class Projector:
         self._reports = Reports(log)
         self._tending = Tending(log, self._projections, self._store, past)
         self._work = Work(log, self._store, asyncio.Semaphore(TURNS_AT_ONCE), past)
-        self._assignments: dict[int, _Assignment] = {}
+        self._leased = LeasedWork(log, self._keeper, Job(self._serve, self._fail, self._tell))
         self._progress: dict[int, _Progress] = {}
         self._moved = asyncio.Event()
-        self._is_running = False
 
     @property
     def owner(self) -> str:
@@ -130,26 +117,7 @@ class Projector:
         An unreachable server and a gap in history are reported by `status` and the log, and tried
         again; what is in hand is never lost by it.
         """
-        if self._is_running:
-            raise EventLogError("this projector is running already.", remedy="Make another one.")
-        self._is_running = True
-        stopping = asyncio.create_task(stop.wait())
-        tending = asyncio.create_task(self._tending.run())
-        try:
-            while not stop.is_set():
-                await self._refresh()
-                beat = asyncio.create_task(self._sleep(self._keeper.beat_s))
-                try:
-                    await self._watch(stopping, beat, tending)
-                finally:
-                    await end(beat)
-        finally:
-            self._is_running = False
-            working = (each.task for each in self._assignments.values())
-            await end(stopping, tending, *working)
-            self._assignments.clear()
-            with suppress(LogUnavailable):  # leases that cannot be given back lapse by themselves
-                await self._keeper.release_all()
+        await self._leased.run(stop, self._tending.run)
 
     async def run_until_caught_up(self) -> None:
         """Project until every model has all that is in the log at the time of the call.
@@ -161,7 +129,7 @@ class Projector:
         missing = {p: head for p, head in enumerate(await self._log.heads()) if head > START}
         stop = asyncio.Event()
         running: asyncio.Task[Any] = asyncio.create_task(
-            stop.wait() if self._is_running else self.run(stop)
+            stop.wait() if self._leased.is_running else self.run(stop)
         )
         try:
             while missing and not running.done():
@@ -178,70 +146,26 @@ class Projector:
         reads = (self._partition_status(p, head) for p, head in enumerate(heads))
         return list(await asyncio.gather(*reads))
 
-    # --- leases and the tasks that work under them ---------------------------------------------
+    # --- the work on a partition ---------------------------------------------------------------
 
-    async def _refresh(self) -> None:
-        """Renew and take leases; start and stop work accordingly."""
-        try:
-            await self._keeper.refresh()
-            reports = {partition: self._report(partition) for partition in self._keeper.held}
-            await self._reports.write(reports)
-        except LogUnavailable as error:
-            # The leases held are kept for now: should they lapse, their work is fenced.
-            _log.warning("lease_refresh_failed", error=str(error))
-            with suppress(LogUnavailable):
-                await self._log.heads()  # brings a dead embedded server back
-            return
-        held = self._keeper.held
-        for partition, assignment in list(self._assignments.items()):
-            if held.get(partition) != assignment.lease or assignment.task.done():
-                await self._withdraw(partition)
-        for partition, lease in held.items():
-            if partition not in self._assignments:
-                task = asyncio.create_task(self._serve(lease))
-                self._assignments[partition] = _Assignment(lease, task)
-
-    async def _withdraw(self, partition: int) -> None:
-        await end(self._assignments.pop(partition).task)
-
-    async def _watch(
-        self, stopping: asyncio.Task[bool], beat: asyncio.Task[None], tending: asyncio.Task[None]
-    ) -> None:
-        """Return at the next beat or stop; raise what a task could not handle."""
-        working = [tending, *(assignment.task for assignment in self._assignments.values())]
-        while not (stopping.done() or beat.done()):
-            await asyncio.wait({stopping, beat, *working}, return_when=asyncio.FIRST_COMPLETED)
-            for task in working:
-                if task.done():
-                    task.result()
-            working = [task for task in working if not task.done()]
-
-    async def _serve(self, lease: Lease) -> None:
-        """Project one partition, beginning anew after faults, until its lease is lost."""
+    async def _serve(self, lease: Lease, leaving: asyncio.Event) -> None:  # noqa: ARG002 - it is cancelled
+        """Project one partition until cancelled: what is in hand then is read again."""
         progress = self._progress_of(lease.partition)
         progress.stopped.clear()
-        delay_s = RETRY_FIRST_S
-        while True:
-            started_s = self._log.clock.monotonic_s()
-            try:
-                await project_partition(self._work, self._projections, lease, progress)
-            except Fenced:
-                _log.info("lease_lost", partition=lease.partition, generation=lease.generation)
-                return
-            except EventLogError as error:
-                progress.fail(lease.partition, error)
-            finally:
-                progress.position = None
-            if self._log.clock.monotonic_s() - started_s > RETRY_LONGEST_S:
-                delay_s = RETRY_FIRST_S
-            await self._sleep(delay_s)
-            delay_s = min(2 * delay_s, RETRY_LONGEST_S)
+        try:
+            await project_partition(self._work, self._projections, lease, progress)
+        finally:
+            progress.position = None
+
+    def _fail(self, partition: int, error: EventLogError) -> None:
+        self._progress_of(partition).fail(partition, error)
+
+    async def _tell(self) -> None:
+        """Tell others how the partitions here are getting on."""
+        await self._reports.write({p: self._report(p) for p in self._keeper.held})
 
     def _progress_of(self, partition: int) -> _Progress:
         return self._progress.setdefault(partition, _Progress(self._log.clock, moved=self._moved))
-
-    async def _sleep(self, duration_s: float) -> None:
-        await self._log.clock.sleep(duration_s)
 
     # --- waiting for the end -------------------------------------------------------------------
 
@@ -254,7 +178,7 @@ class Projector:
             if isinstance(error, HistoryGap | ConfigurationError | ProjectionStopped):
                 raise error
             reached = self._progress_of(partition).position
-            if partition not in self._assignments or reached is None or reached >= head:
+            if partition not in self._leased.partitions or reached is None or reached >= head:
                 # Asked of the store, since another owner's progress, and whether a projection that
                 # is new to this log has been built, is known there.
                 reached = await self._reached(partition)
@@ -271,7 +195,7 @@ class Projector:
         """Return when a commit was made here, or it is time to look at the others."""
         self._moved.clear()
         moved = asyncio.create_task(self._moved.wait())
-        pause = asyncio.create_task(self._sleep(OTHERS_POLL_S))
+        pause = asyncio.create_task(self._log.clock.sleep(OTHERS_POLL_S))
         try:
             await asyncio.wait({moved, pause, running}, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -13,6 +13,7 @@ from eventlog.lease import Lease
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
 from eventlog.past import Past
+from eventlog.tasks import end
 from projections.folding.following import NOTHING, fold_on, fold_until, next_batch
 from projections.folding.letters import GROUP
 from projections.folding.pipeline import BATCH_ENTRIES, BeginAnew, Pipeline
@@ -21,7 +22,6 @@ from projections.projecting.status import lowest_position
 from projections.projection import Projection
 from projections.storing.build import Build, Shelf
 from projections.storing.store import ModelStore
-from projections.tasks import end
 
 TURN_BATCHES = 4
 """Batches that a partition with a backlog folds before others have their turn."""

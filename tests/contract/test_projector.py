@@ -14,6 +14,7 @@ from eventlog.group import GroupReader
 from eventlog.ids import START, EntryId
 from eventlog.lease import LeaseKeeper
 from eventlog.log import EventLog
+from eventlog.tasks import end
 from eventlog.vocabulary import MessageReceived
 from projections.builtin import DEFAULT_PROJECTIONS
 from projections.folding.letters import GROUP
@@ -23,7 +24,6 @@ from projections.projecting.worker import TURN_BATCHES, Work, project_partition
 from projections.reading.live import LiveDocuments
 from projections.storing.batch import Commit, CommitOutcome
 from projections.storing.redis_models import RedisModels
-from projections.tasks import end
 from projections.views.dead_letters import DeadLetters
 from projections.views.history import History
 from tests.own_projections import LENGTHS, Length

@@ -14,6 +14,7 @@ from eventlog.errors import ConfigurationError, HistoryGap
 from eventlog.ids import START
 from eventlog.lease import LeaseKeeper
 from eventlog.log import EventLog
+from eventlog.tasks import end
 from eventlog.vocabulary import MessageReceived
 from projections.building import builder
 from projections.building.builder import Builder, Progress, builders_of
@@ -23,7 +24,6 @@ from projections.projecting.projector import Projector
 from projections.storing.batch import Commit, CommitOutcome
 from projections.storing.build import Build
 from projections.storing.redis_models import RedisModels
-from projections.tasks import end
 from projections.views.sessions import SESSIONS
 from tests.building import (
     Gated,

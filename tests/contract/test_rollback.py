@@ -12,6 +12,7 @@ from eventlog.ids import START, EntryId
 from eventlog.lease import LeaseKeeper
 from eventlog.log import EventLog
 from eventlog.past import Stretch
+from eventlog.tasks import end
 from eventlog.vocabulary import MessageReceived
 from projections.building.builder import builders_of
 from projections.building.rebuilding import begin, cancel, drop, rebuild, retire, rollback
@@ -23,7 +24,6 @@ from projections.projecting.projector import Projector
 from projections.storing.batch import Commit, CommitOutcome
 from projections.storing.build import Build
 from projections.storing.redis_models import RedisModels
-from projections.tasks import end
 from projections.views.history import HISTORY
 from projections.views.sessions import SESSIONS
 from tests.building import Gated, in_role, named_models, projecting, stored_models

@@ -101,7 +101,7 @@ async def is_level(projector: Projector, partition: int) -> bool:
 async def test_a_commit_after_the_lease_went_to_another_is_fenced_and_changes_nothing(
     server_url: str, caplog: pytest.LogCaptureFixture, successor: str
 ) -> None:
-    caplog.set_level("INFO", "eventlog.projector")
+    caplog.set_level("INFO", "eventlog.leases")
     events = random_events(random.Random(6), 300, chat_count=40)
     parts: list[list[Event]] = [events[:100], events[100:200], events[200:]]
     async with EventLog.open(

@@ -18,13 +18,13 @@ from eventlog.errors import Fenced, HistoryGap, LogUnavailable, ProjectionStoppe
 from eventlog.ids import START, EntryId
 from eventlog.lease import Lease, LeaseKeeper
 from eventlog.log import EventLog
+from eventlog.tasks import end
 from projections.builtin import DEFAULT_PROJECTIONS
 from projections.folding.letters import GROUP
 from projections.projecting.projector import Projector
 from projections.projecting.worker import Work, project_partition
 from projections.storing.batch import Commit, CommitOutcome, LeaseLost
 from projections.storing.redis_models import RedisModels
-from projections.tasks import end
 from tests.projecting import oracle, random_events, read_out
 from tests.support import eventually
 

@@ -43,6 +43,7 @@ from eventlog.keys import models_pattern
 from eventlog.lease import Lease, LeaseKeeper
 from eventlog.log import EventLog
 from eventlog.past import Stretch
+from eventlog.tasks import end
 from projections.building import builder
 from projections.building.builder import Builder, builders_of
 from projections.building.rebuilding import cancel, drop, rebuild, rollback
@@ -58,7 +59,6 @@ from projections.projection import Projection
 from projections.reading.live import Consistency, LiveDocuments
 from projections.storing.build import Build, Role, Shelf
 from projections.storing.redis_models import RedisModels
-from projections.tasks import end
 from projections.views.history import HISTORY
 from projections.views.sessions import SESSIONS
 from tests.projecting import oracle, random_events, read_out
