@@ -62,17 +62,20 @@ Outcome = Appended | Conflict | Gap
 
 
 def pack_batch(batch: Batch, dedup_window_ms: int) -> bytes:
-    """Return the batch as the one argument of `append.lua`, whose header gives the layout."""
+    """Return the batch as the one argument of `append.lua`."""
+    return msgspec.msgpack.encode(batch_parts(batch, dedup_window_ms))
+
+
+def batch_parts(batch: Batch, dedup_window_ms: int) -> tuple[Any, ...]:
+    """Return the batch as scripts take it; the header of `append.lua` gives the layout."""
     entities = [item for index, entity in batch.entities for item in (index + 1, entity)]
-    return msgspec.msgpack.encode(
-        (
-            batch.events,
-            batch.ids or False,
-            dedup_window_ms,
-            entities,
-            batch.expected or False,
-            batch.producer or False,
-        )
+    return (
+        batch.events,
+        batch.ids or False,
+        dedup_window_ms,
+        entities,
+        batch.expected or False,
+        batch.producer or False,
     )
 
 

@@ -1,8 +1,4 @@
-"""Reading a partition as a consumer group, in order and under a lease.
-
-The consumer's name belongs to the partition, not to the process: whoever takes the lease over finds
-the pending entries of the last owner as its own and drains them before it reads on.
-"""
+"""A consumer group in one partition: that it is there, where it stands, and what it may not miss."""
 
 from __future__ import annotations
 
@@ -13,7 +9,6 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from eventlog.connection import in_our_words
-from eventlog.entry import RawEntry, raw_entries
 from eventlog.errors import HistoryGap
 from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
@@ -30,7 +25,6 @@ class GroupReader:
         self._group = group
         self._partition = partition
         self._stream = log.keys.stream(partition)
-        self._consumer = f"p{partition}"
 
     async def ensure(self, position: EntryId, stands_at: EntryId | None = None) -> None:
         """Make sure that the group exists and that everything after `position` is still there.
@@ -50,18 +44,23 @@ class GroupReader:
                 remedy="Rebuild from the archive.",
             )
         stands_at = stands_at or position
+        if await self.create(stands_at) and stands_at > START:
+            _log.warning(
+                "group_made_again",
+                group=self._group,
+                partition=self._partition,
+                position=str(stands_at),
+            )
+
+    async def create(self, position: EntryId) -> bool:
+        """Create the group after `position`; return False where it is there already."""
         with in_our_words(self._log.settings), _accepting("BUSYGROUP"):
             await self._log.client.execute_command(
-                "XGROUP", "CREATE", self._stream, self._group, str(stands_at), "MKSTREAM",
-                "ENTRIESREAD", stands_at.n,
+                "XGROUP", "CREATE", self._stream, self._group, str(position), "MKSTREAM",
+                "ENTRIESREAD", position.n,
             )  # fmt: skip
-            if stands_at > START:
-                _log.warning(
-                    "group_made_again",
-                    group=self._group,
-                    partition=self._partition,
-                    position=str(stands_at),
-                )
+            return True
+        return False
 
     async def check(self, position: EntryId) -> EntryId:
         """Return the partition's head. Raises HistoryGap where the log ends before `position`."""
@@ -74,19 +73,6 @@ class GroupReader:
             )
         return head
 
-    async def pending(self, after: EntryId, limit: int) -> list[RawEntry]:
-        """Return delivered but unacknowledged entries after `after`, in order."""
-        return self._entries(await self._read_group(limit, str(after)))
-
-    async def new(self, limit: int, block_ms: int | None = None) -> list[RawEntry]:
-        """Return entries never delivered to the group; wait up to `block_ms` for the first.
-
-        After a lost connection or a time-out call `pending` first: a lost reply delivered too.
-        """
-        longest_ms = self._log.settings.longest_block_ms
-        block = () if block_ms is None else ("BLOCK", max(1, min(block_ms, longest_ms)))
-        return self._entries(await self._read_group(limit, ">", *block))
-
     async def move(self, position: EntryId) -> None:
         """Set the group's position, for readers that keep it elsewhere and read without a PEL."""
         await self._call(
@@ -97,13 +83,6 @@ class GroupReader:
         """Return how many entries the partition has after `position`; never null."""
         head = (await self._log.heads())[self._partition]
         return max(0, head.n - position.n)
-
-    async def _read_group(self, limit: int, start: str, *block: str | int) -> Any:
-        reply = await self._call(
-            "XREADGROUP", "GROUP", self._group, self._consumer, "COUNT", limit, *block,
-            "STREAMS", self._stream, start,
-        )  # fmt: skip
-        return reply[0][1] if reply else []
 
     async def _call(self, *command: Any) -> Any:
         with in_our_words(self._log.settings):
@@ -116,16 +95,6 @@ class GroupReader:
                     f"group {self._group!r} is gone from partition {self._partition}.",
                     remedy="It is created again at its checkpoint when its reader starts anew.",
                 ) from None
-
-    def _entries(self, reply: Any) -> list[RawEntry]:
-        for entry_id, fields in reply:
-            if not fields:
-                raise HistoryGap(
-                    f"partition {self._partition}: entry {entry_id.decode()} was trimmed before "
-                    f"group {self._group!r} had processed it.",
-                    remedy="Rebuild from the archive.",
-                )
-        return raw_entries(reply)
 
 
 @contextmanager

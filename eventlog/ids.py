@@ -6,6 +6,7 @@ docs/adr/0001). It orders as a pair of integers, never as text.
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple, Self
 
 from uuid_utils import uuid7
@@ -34,3 +35,11 @@ START = EntryId(0, 0)
 def new_event_id() -> str:
     """Return a UUIDv7: unique, and ordered by the producer's clock."""
     return str(uuid7())
+
+
+def is_made_up(event_id: str) -> bool:
+    """Return whether the id is one that `new_event_id` could have drawn: it says nothing."""
+    return _UUID7.fullmatch(event_id) is not None
+
+
+_UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")

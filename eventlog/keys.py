@@ -64,6 +64,16 @@ class Keys:
         """Hash: entity → version."""
         return self._of(partition, "versions")
 
+    def append(self, partition: int) -> list[str]:
+        """The keys that an append to a partition takes, in the order of its script."""
+        return [
+            self.stream(partition),
+            self.head(partition),
+            *self.dedup(partition),
+            self.versions(partition),
+            self.producers(partition),
+        ]
+
     # --- work on a partition
     def lease(self, partition: int, group: str) -> str:
         """Hash: owner, generation, expiry in server ms."""

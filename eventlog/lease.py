@@ -63,6 +63,11 @@ def share_out(owners: Sequence[str | None], members: Sequence[str], member: str)
     return Share(keep, frozenset(held[size:]), tuple((free[start:] + free[:start])[:room]))
 
 
+def new_owner() -> str:
+    """Return a name for an owner of leases, unlike any other's."""
+    return f"{socket.gethostname()}-{os.getpid()}-{new_event_id()[-12:]}"
+
+
 class LeaseKeeper:
     """This process's fair share of a group's partitions.
 
@@ -72,7 +77,7 @@ class LeaseKeeper:
 
     def __init__(self, log: EventLog, group: str, owner: str | None = None) -> None:
         self.group = group
-        self.owner = owner or f"{socket.gethostname()}-{os.getpid()}-{new_event_id()[-12:]}"
+        self.owner = owner or new_owner()
         self.held: dict[int, Lease] = {}
         self.surplus: frozenset[int] = frozenset()
         """Of what is held: what others are to have as soon as the work on it has ended."""

@@ -55,16 +55,7 @@ class RedisStore:
         self._recover = recover
         self._closed = False
         self._script = load_script("eventlog", "append")
-        self._append_keys = [
-            [
-                keys.stream(p),
-                keys.head(p),
-                *keys.dedup(p),
-                keys.versions(p),
-                keys.producers(p),
-            ]
-            for p in range(partition_count)
-        ]
+        self._append_keys = [keys.append(p) for p in range(partition_count)]
 
     async def append(self, partition: int, batch: Batch, durability: Durability) -> Outcome:
         """Return what became of the batch, at the durability asked for."""

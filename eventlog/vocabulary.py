@@ -106,7 +106,8 @@ class DeadLetterReplayRequested(
     """A dead letter is to be tried again by its group, or by `runner` where one is named.
 
     `version` is the letter's after this event: if it is another when the turn comes, somebody has
-    settled the letter meanwhile.
+    settled the letter meanwhile. `origin` is where the entry stands that is handled again, `attempts`
+    how often that was tried.
     """
 
     VERSIONED = "letter"
@@ -114,6 +115,8 @@ class DeadLetterReplayRequested(
     letter: Name
     group: str
     version: int
+    attempts: int = 0
+    origin: str | None = None
     runner: str | None = None
 
 

@@ -26,6 +26,7 @@ from eventlog.vocabulary import (
     DeadLetterDiscarded,
     DeadLetterParked,
     DeadLetterReplayed,
+    DeadLetterReplayRequested,
     DeadLetterResolved,
     MessageQueued,
     MessageReceived,
@@ -81,6 +82,9 @@ def random_events(rnd: random.Random, count: int, chat_count: int = 7) -> list[E
                 lambda b=within: ConversationCompacted(**b),
                 lambda b=base: BridgeEvent(**b, event_type="irc.system"),
                 lambda b=base, k=letter: DeadLetterParked(**b, **k, reason=rnd.choice("xyz")),
+                lambda b=base, k=letter: DeadLetterReplayRequested(
+                    **b, **k, version=2, runner=rnd.choice((None, "me"))
+                ),
                 lambda b=base, k=letter: DeadLetterReplayed(**b, **k, attempt=2),
                 lambda b=base, k=letter: DeadLetterResolved(**b, **k),
                 lambda b=base, k=letter: DeadLetterDiscarded(**b, **k, reason="old"),
@@ -164,15 +168,18 @@ def _conversation(conversations: dict[str, dict[str, Any]], event: Event) -> Non
 
 
 def _letter(letters: dict[str, dict[str, Any]], event: Any) -> None:
-    seen = letters.setdefault(event.letter, {"status": "parked", "reason": "", "attempts": 0})
-    if seen["status"] != "parked":
+    seen = letters.setdefault(
+        event.letter, {"status": "parked", "reason": "", "attempts": 0, "version": 0}
+    )
+    seen["version"] += 1
+    if seen["status"] in ("resolved", "discarded"):
         return
-    if event.type == "dead_letter.parked":
+    verb = event.type.removeprefix("dead_letter.")
+    seen["status"] = {"replay_requested": "replaying", "replayed": "parked"}.get(verb, verb)
+    if verb == "parked":
         seen["reason"] = event.reason
-    elif event.type == "dead_letter.replayed":
+    elif verb == "replayed":
         seen["attempts"] = max(seen["attempts"], event.attempt)
-    else:
-        seen["status"] = event.type.removeprefix("dead_letter.")
 
 
 async def read_out(
@@ -217,7 +224,12 @@ async def read_out(
             if (c := await conversations.get(chat, consistency=consistency))
         },
         "letters": {
-            k.letter: {"status": k.status, "reason": k.reason, "attempts": k.attempts}
+            k.letter: {
+                "status": k.status,
+                "reason": k.reason,
+                "attempts": k.attempts,
+                "version": k.version,
+            }
             for k in parked
         },
         "reasons": Counter(await letters.counts_by_reason(consistency=consistency)),

@@ -3,4 +3,4 @@
 -- of it (own types, unknown keys, old schemas); null otherwise, and for bytes that are not text.
 CREATE OR REPLACE TEMP VIEW events AS
 SELECT * REPLACE (TRY(decode(raw)) AS raw)
-FROM (FROM archive UNION ALL FROM tail);
+FROM (FROM tail UNION ALL BY NAME FROM archive);

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import msgspec
@@ -14,14 +14,27 @@ from eventlog.vocabulary import (
     DeadLetterDiscarded,
     DeadLetterParked,
     DeadLetterReplayed,
+    DeadLetterReplayRequested,
     DeadLetterResolved,
+    FailedAttempt,
 )
 from projections.projection import DocumentProjection, IndexEntry
 from projections.reading.live import Consistency, LiveDocuments, one_index
 from projections.reading.paging import Page
 from projections.storing.store import ModelStore
 
-LetterStatus = Literal["parked", "resolved", "discarded"]
+LetterStatus = Literal["parked", "replaying", "resolved", "discarded"]
+
+KEPT_FAILURES = 50
+"""Failed attempts of which a letter tells each: the last ones."""
+
+LetterEvent = (
+    DeadLetterParked
+    | DeadLetterReplayRequested
+    | DeadLetterReplayed
+    | DeadLetterResolved
+    | DeadLetterDiscarded
+)
 
 
 class DeadLetter(msgspec.Struct, omit_defaults=True):
@@ -41,20 +54,42 @@ class DeadLetter(msgspec.Struct, omit_defaults=True):
     recipient: str | None = None
     text: str | None = None
     reply_to: str | None = None
+    session: str | None = None
+    version: int = 0
+    """How many dead_letter.* events it has: what `append(expected_version=…)` compares."""
+    replay_count: int = 0
+    """How often it was taken up to be tried again."""
+    requested_at: int | None = None
+    """When it was last asked to be."""
+    runner: str | None = None
+    """Who is replaying it: a caller by name, None for its group or where nobody is."""
+    failures: list[FailedAttempt] = []
+    """The failed attempts that are known one by one, oldest first."""
+    traceback: str | None = None
+    parked_entry: str | None = None
+    """Where its latest parking stands, `partition/ms-n`."""
+    parked_sequence: int = 0
+    """Where it was first parked in its partition: the order in which letters are replayed."""
+    last_sequence: int = 0
+    """Where its latest event stands."""
 
 
 class DeadLettersProjection(DocumentProjection[DeadLetter]):
-    """Folds a letter's life. Resolved and discarded are final: what comes later changes nothing."""
+    """Folds a letter's life. Resolved and discarded are final: later events only count as versions."""
 
     name = "dead_letters"
-    types = (DeadLetterParked, DeadLetterReplayed, DeadLetterResolved, DeadLetterDiscarded)
+    version = 2
+    types = (
+        DeadLetterParked,
+        DeadLetterReplayRequested,
+        DeadLetterReplayed,
+        DeadLetterResolved,
+        DeadLetterDiscarded,
+    )
     state_type = DeadLetter
     facets = ("reason", "status")
 
-    def key(
-        self,
-        event: DeadLetterParked | DeadLetterReplayed | DeadLetterResolved | DeadLetterDiscarded,
-    ) -> str:
+    def key(self, event: LetterEvent) -> str:
         """Return the letter."""
         return event.letter
 
@@ -64,28 +99,40 @@ class DeadLettersProjection(DocumentProjection[DeadLetter]):
 
     def apply(self, state: DeadLetter, entry: Entry) -> DeadLetter:
         """Return the letter after the entry."""
-        event = entry.event
-        if state.status != "parked":
-            return state
-        if isinstance(event, DeadLetterParked):
-            _park(state, event)
+        event: LetterEvent = entry.event  # type: ignore[assignment] # `types` says which
+        state.version += 1
+        state.last_sequence = entry.sequence
+        if state.status in ("resolved", "discarded"):
             return state
         if not state.conversation:
-            # Its parking is missing from this log: show what there is.
+            # Where its parking is missing from this log, this shows what there is.
             state.conversation, state.parked_at = event.conversation, event.occurred_at
-        if isinstance(event, DeadLetterReplayed):
-            state.group = event.group
-            state.attempts = max(state.attempts, event.attempt)
-            state.error = event.error or state.error
-        elif isinstance(event, DeadLetterResolved | DeadLetterDiscarded):
+            state.parked_sequence = entry.sequence
+        state.group = event.group
+        if isinstance(event, DeadLetterReplayRequested):
+            state.status, state.runner = "replaying", event.runner
+            state.requested_at = event.occurred_at
+            state.replay_count += 1
+            return state
+        was_asked, state.runner = state.status == "replaying", None
+        if isinstance(event, DeadLetterParked):
+            _park(state, event)
+            state.parked_entry = f"{entry.partition}/{entry.id}"
+        elif isinstance(event, DeadLetterReplayed):
+            state.replay_count += not was_asked
+            _fail(state, event)
+        else:
             discarded = isinstance(event, DeadLetterDiscarded)
-            state.group = event.group
             state.status = "discarded" if discarded else "resolved"
             state.settled_at = event.occurred_at
         return state
 
     def index(self, key: str, state: DeadLetter) -> Iterator[IndexEntry]:  # noqa: ARG002 - the state has it
-        """Return the lists the letter is in, by the ms it was parked; all but two hold parked ones."""
+        """Return the lists the letter is in.
+
+        By the ms it was parked: all, by status, and the parked ones by group, conversation, reason.
+        What is not settled is in a list of its group by where it was parked, oldest first.
+        """
         parked_ms = state.parked_at // 1000
         yield "all", parked_ms
         yield f"status:{state.status}", parked_ms
@@ -93,20 +140,36 @@ class DeadLettersProjection(DocumentProjection[DeadLetter]):
             yield f"group:{state.group}", parked_ms
             yield f"conversation:{state.conversation}", parked_ms
             yield f"reason:{state.reason}", parked_ms
+        if state.status in ("parked", "replaying"):
+            yield f"unsettled:{state.group}", -state.parked_sequence
 
 
 def _park(state: DeadLetter, event: DeadLetterParked) -> None:
-    """Take what the parking says; parked again, it keeps its place and its higher count."""
-    state.conversation = event.conversation
-    state.group = event.group
+    """Take what the parking says; parked again, it keeps its place and its higher count.
+
+    What a later parking leaves out stays known.
+    """
+    state.status = "parked"
     state.reason = event.reason
-    state.error = event.error
     state.attempts = max(state.attempts, event.attempts)
-    state.parked_at = state.parked_at or event.occurred_at
-    state.origin = event.origin
-    state.recipient = event.recipient
-    state.text = event.text
-    state.reply_to = event.reply_to
+    for name in ("error", "traceback", "origin", "recipient", "text", "reply_to", "session"):
+        value = getattr(event, name)
+        if value is not None:
+            setattr(state, name, value)
+    if event.failures:
+        first = event.failures[0].attempt
+        earlier = [failure for failure in state.failures if failure.attempt < first]
+        state.failures = [*earlier, *event.failures][-KEPT_FAILURES:]
+
+
+def _fail(state: DeadLetter, event: DeadLetterReplayed) -> None:
+    """Park it as before, with one failed attempt more."""
+    state.status = "parked"
+    state.attempts = max(state.attempts, event.attempt)
+    if event.error is not None:
+        state.error = event.error
+    failure = FailedAttempt(event.attempt, event.occurred_at, event.error or "")
+    state.failures = [*state.failures, failure][-KEPT_FAILURES:]
 
 
 def _score(parked_us: int | None, default: float) -> float:
@@ -172,10 +235,21 @@ class DeadLetters:
             index, limit, cursor, consistency, lowest_score=lowest, below_score=below
         )
 
+    async def unsettled(
+        self, group: str, partition: int, after: int, limit: int
+    ) -> Sequence[DeadLetter]:
+        """Return a group's parked and replaying letters of a partition, in the order of parking.
+
+        Those parked after the sequence `after`, up to `limit`: a page goes on at the
+        `parked_sequence` of the last one before it.
+        """
+        scores = float("-inf"), float(-after)
+        return await self._documents.partition_page(partition, f"unsettled:{group}", limit, scores)
+
     async def counts_by_reason(self, *, consistency: Consistency = "live") -> dict[str, int]:
         """Return how many letters are parked for each reason."""
         return await self._documents.counts("reason", consistency)
 
     async def counts_by_status(self, *, consistency: Consistency = "live") -> dict[str, int]:
-        """Return how many letters are parked, resolved and discarded."""
+        """Return how many letters are parked, replaying, resolved and discarded."""
         return await self._documents.counts("status", consistency)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from eventlog import (
     DeadLetterDiscarded,
     DeadLetterParked,
     DeadLetterReplayed,
+    DeadLetterReplayRequested,
     DeadLetterResolved,
     DeliveryFailed,
     Event,
     EventLog,
+    FailedAttempt,
     MessageQueued,
     MessageReceived,
     MessageSent,
@@ -29,6 +32,8 @@ from eventlog import (
     ToolReturned,
 )
 from eventlog.session import TERMINAL, SessionStatus, next_status
+from projections.views.dead_letters import DeadLetter, DeadLetters
+from tests.projecting import random_events
 from tests.querying import rows
 
 
@@ -205,6 +210,71 @@ async def test_dead_letters_have_their_latest_status_and_the_first_closing_is_fi
         ("b", "resolved", 3, 0, "boom", "g", "b"),
         ("c", "discarded", 3, 0, "boom", "g", "c"),
     ]
+
+
+async def test_a_letter_is_replaying_until_it_is_parked_or_settled(
+    log: EventLog, archive: Path
+) -> None:
+    c: dict[str, Any] = {"conversation": "c", "group": "g"}
+    tried = [FailedAttempt(1, 1000, "gone", "404"), FailedAttempt(2, 2000, "still gone")]
+    await log.append(
+        [
+            *(DeadLetterParked(**c, letter=n, reason="boom", attempts=2, text=n) for n in "abcd"),
+            *(DeadLetterReplayRequested(**c, letter=n, version=2) for n in "abcd"),
+            DeadLetterParked(**c, letter="b", reason="bang", attempts=5, failures=tried),
+            DeadLetterResolved(**c, letter="c"),
+            DeadLetterReplayRequested(**c, letter="c", version=4),
+            DeadLetterReplayed(**c, letter="d", attempt=3, error="no"),
+            DeadLetterReplayed(**c, letter="d", attempt=4),
+        ]
+    )
+    async with Warehouse.open(log, archive) as warehouse:
+        found = await rows(
+            warehouse,
+            "SELECT letter, status, attempts, replay_count, reason, text, error, "
+            "failures ->> '$[1].error', json_array_length(failures) "
+            "FROM dead_letters ORDER BY letter",
+        )
+    assert found == [
+        ("a", "replaying", 2, 1, "boom", "a", None, None, None),
+        ("b", "parked", 5, 1, "bang", "b", None, "still gone", 2),
+        ("c", "resolved", 2, 1, "boom", "c", None, None, None),
+        ("d", "parked", 4, 2, "boom", "d", "no", None, None),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_dead_letters_are_folded_as_the_code_folds_them(
+    log: EventLog, archive: Path, seed: int
+) -> None:
+    events = [e for e in random_events(random.Random(seed), 800) if e.type.startswith("dead_")]
+    await log.append(events)
+    views = {each.letter: each async for each in _all_letters(log)}
+    async with Warehouse.open(log, archive) as warehouse:
+        found = await rows(
+            warehouse,
+            "SELECT letter, conversation, status, attempts, replay_count, coalesce(reason, ''), "
+            "error, epoch_us(parked_at), epoch_us(settled_at) FROM dead_letters",
+        )
+    assert {row[0]: row[1:] for row in found} == {
+        name: (
+            each.conversation,
+            each.status,
+            each.attempts,
+            each.replay_count,
+            each.reason,
+            each.error,
+            each.parked_at,
+            each.settled_at,
+        )
+        for name, each in views.items()
+    }
+
+
+async def _all_letters(log: EventLog) -> AsyncIterator[DeadLetter]:
+    page = await DeadLetters(log).list(limit=1000)
+    for letter in page.items:
+        yield letter
 
 
 async def test_tool_calls_pair_the_nth_answer_with_the_nth_call(

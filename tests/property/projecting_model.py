@@ -94,6 +94,9 @@ def said_of_tally(counts: Counter[str]) -> dict[str, Any]:
     return {"counts": counts, "is": +Counter(odd=odd, even=len(counts) - odd)}
 
 
+VERSIONS = {projection.name: projection.version for projection in DEFAULT_PROJECTIONS}
+
+
 class Plain:
     """What must be on a partition's shelf: (projection, role) → build."""
 
@@ -192,7 +195,7 @@ class Model:
         """Return what the built-in read models must say: of all events, of those stored with shelves."""
         expected: dict[str, Any] = {}
         for name, words in SAID_BY.items():
-            told = oracle(self._seen(name, 1, shelves))
+            told = oracle(self._seen(name, VERSIONS[name], shelves))
             expected |= {word: told[word] for word in words}
         return expected
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from eventlog.errors import InvalidQuery
@@ -11,10 +12,12 @@ from eventlog.vocabulary import (
     DeadLetterDiscarded,
     DeadLetterParked,
     DeadLetterReplayed,
+    DeadLetterReplayRequested,
     DeadLetterResolved,
+    FailedAttempt,
 )
 from projections.storing.memory_models import MemoryModels
-from projections.views.dead_letters import DEAD_LETTERS, DeadLetter, DeadLetters
+from projections.views.dead_letters import DEAD_LETTERS, KEPT_FAILURES, DeadLetter, DeadLetters
 from tests.projecting import fold
 
 
@@ -37,6 +40,19 @@ def parked(letter: str = "l1", at_us: int = 1000, reason: str = "timeout") -> De
 def replayed(attempt: int, letter: str = "l1") -> DeadLetterReplayed:
     return DeadLetterReplayed(
         conversation="chat", letter=letter, group="delivery", attempt=attempt, error="again"
+    )
+
+
+def requested(
+    letter: str = "l1", version: int = 2, runner: str | None = None
+) -> DeadLetterReplayRequested:
+    return DeadLetterReplayRequested(
+        conversation="chat",
+        letter=letter,
+        group="delivery",
+        version=version,
+        runner=runner,
+        occurred_at=5000,
     )
 
 
@@ -63,7 +79,58 @@ def test_a_letter_keeps_all_that_is_needed_to_send_it_again() -> None:
         recipient="bob",
         text="hello",
         reply_to="m7",
+        version=1,
+        parked_sequence=1,
+        last_sequence=1,
     )
+
+
+def test_it_says_each_attempt_that_failed_and_where_the_program_was() -> None:
+    tried = [FailedAttempt(1, 10, "busy", "429"), FailedAttempt(2, 20, "gone", "404")]
+    made = msgspec.structs.replace(parked(), failures=tried, traceback="here", session="s")
+    letter = fold(DEAD_LETTERS, made, requested(), replayed(4))
+    assert letter.failures == [*tried, FailedAttempt(4, letter.failures[-1].failed_at, "again")]
+    assert (letter.traceback, letter.session) == ("here", "s")
+
+
+def test_of_many_failed_attempts_the_last_are_told() -> None:
+    letter = fold(DEAD_LETTERS, parked(), *(replayed(n) for n in range(4, 104)))
+    assert [each.attempt for each in letter.failures] == [*range(104 - KEPT_FAILURES, 104)]
+
+
+def test_parked_again_by_its_group_it_keeps_earlier_attempts_and_its_text() -> None:
+    first = msgspec.structs.replace(parked(), failures=[FailedAttempt(3, 10, "busy")])
+    again = DeadLetterParked(
+        conversation="chat",
+        letter="l1",
+        group="delivery",
+        reason="gone",
+        attempts=5,
+        failures=[FailedAttempt(4, 40, "busy"), FailedAttempt(5, 50, "gone")],
+    )
+    letter = fold(DEAD_LETTERS, first, requested(), again)
+    assert [each.attempt for each in letter.failures] == [3, 4, 5]
+    assert (letter.status, letter.reason, letter.attempts) == ("parked", "gone", 5)
+    assert (letter.text, letter.reply_to, letter.error) == ("hello", "m7", "boom")
+    assert fold(DEAD_LETTERS, first, requested(), parked()).attempts == 3
+
+
+def test_asked_for_it_is_replaying_until_that_ends() -> None:
+    letter = fold(DEAD_LETTERS, parked(), requested(runner="me"))
+    assert (letter.status, letter.runner, letter.requested_at) == ("replaying", "me", 5000)
+    for ending, status in ((replayed(4), "parked"), (parked(), "parked"), (resolved(), "resolved")):
+        ended = fold(DEAD_LETTERS, parked(), requested(runner="me"), ending)
+        assert (ended.status, ended.runner, ended.replay_count) == (status, None, 1)
+
+
+def test_a_replay_that_nobody_asked_for_counts_as_well() -> None:
+    letter = fold(DEAD_LETTERS, parked(), requested(), replayed(4), replayed(5))
+    assert letter.replay_count == 2
+
+
+def test_its_version_counts_all_its_events_those_after_the_end_too() -> None:
+    letter = fold(DEAD_LETTERS, parked(), requested(), resolved(), requested(), parked())
+    assert (letter.version, letter.status, letter.settled_at) == (5, "resolved", 9)
 
 
 def test_a_failed_replay_counts_and_leaves_it_parked() -> None:
@@ -90,7 +157,11 @@ def test_only_parked_letters_are_found_by_group_chat_and_reason() -> None:
         "group:delivery",
         "conversation:chat",
         "reason:timeout",
+        "unsettled:delivery",
     }
+    asked = fold(DEAD_LETTERS, parked(), requested())
+    names = {name for name, _ in DEAD_LETTERS.index("l1", asked)}
+    assert names == {"all", "status:replaying", "unsettled:delivery"}
     done = fold(DEAD_LETTERS, parked(), resolved())
     assert {name for name, _ in DEAD_LETTERS.index("l1", done)} == {"all", "status:resolved"}
 
@@ -112,6 +183,23 @@ async def test_lists_and_counts_follow_the_letters() -> None:
         assert found
         assert found == await letters.get("l1")
         assert await letters.get("l9") is None
+
+
+async def test_what_is_not_settled_is_paged_in_the_order_of_parking() -> None:
+    async with EventLog.in_memory(partition_count=1) as log:
+        letters = DeadLetters(log, MemoryModels(log))
+        # By the producers' clocks the last parked is the oldest.
+        events: list[Event] = [parked(f"l{n}", 9000 - n) for n in range(6)]
+        await log.append([*events, resolved("l1"), requested("l2"), requested("l3", runner="me")])
+
+        async def page(after: int, limit: int) -> list[str]:
+            found = await letters.unsettled("delivery", 0, after, limit)
+            return [f"{each.letter} {each.parked_sequence}" for each in found]
+
+        assert await page(0, 3) == ["l0 1", "l2 3", "l3 4"]
+        assert await page(4, 3) == ["l4 5", "l5 6"]
+        assert await page(6, 3) == []
+        assert await letters.unsettled("other", 0, 0, 9) == []
 
 
 async def test_letters_are_listed_by_age_alone_or_with_one_filter() -> None:

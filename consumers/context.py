@@ -1,0 +1,115 @@
+"""What a handler is told beside the event, and where it leaves its results."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from eventlog.errors import InvalidEvent
+from eventlog.event import Event
+from eventlog.ids import EntryId, is_made_up
+from eventlog.log import EventLog
+
+
+class Result(NamedTuple):
+    """An event that a handler appends, ready to be written."""
+
+    event: Event
+    text: str
+    partition: int
+
+
+class Context:
+    """One attempt at one entry.
+
+    What is appended here is written together with the entry's acknowledgement, or not at all: an
+    attempt that fails leaves nothing. Only an event of another partition is written just before;
+    its id then makes sure that another attempt does not write it twice.
+    """
+
+    __slots__ = (
+        "_expected",
+        "_named",
+        "_results",
+        "attempt",
+        "event",
+        "group",
+        "id",
+        "log",
+        "partition",
+    )
+
+    def __init__(
+        self,
+        log: EventLog,
+        group: str,
+        partition: int,
+        entry_id: EntryId,
+        event: Event,
+        attempt: int,
+    ) -> None:
+        self.log = log
+        self.group = group
+        self.partition = partition
+        self.id = entry_id
+        """Where the entry stands; of a replayed dead letter, where it stood."""
+        self.event = event
+        self.attempt = attempt
+        """From 1; a replay counts on."""
+        self._named = ""
+        self._results: list[Result] | None = None
+        self._expected: tuple[str, int] | None = None
+
+    @property
+    def idempotency_key(self) -> str:
+        """The event's id: the same at every attempt. Hand it to whatever the handler calls."""
+        return self.event.id
+
+    def name_results(self, name: str) -> None:
+        """Give what is appended from now on ids that no other attempt's results have."""
+        self._named = f"{name}:"
+
+    @property
+    def results(self) -> list[Result]:
+        """What has been appended so far."""
+        return self._results or []
+
+    @property
+    def expected(self) -> tuple[str, int] | None:
+        """The entity and the version it must have when the results are written."""
+        return self._expected
+
+    def append(self, event: Event, *, expected_version: int | None = None) -> None:
+        """Add an event to the results.
+
+        It gets the handled event as its cause where it names none, and, where its id was made up on
+        the spot, one that is the same at every attempt. With `expected_version` the attempt fails with
+        VersionConflict unless the event's entity has that version. Raises InvalidEvent and its kin.
+        """
+        results = self._results = self._results or []
+        changes: dict[str, str | None] = {}
+        if event.causation_id is None:
+            changes["causation_id"] = self.event.id
+        if event.correlation_id is None and self.event.correlation_id is not None:
+            changes["correlation_id"] = self.event.correlation_id
+        if is_made_up(event.id):
+            changes["id"] = (
+                f"{self.group}:{self.partition}/{self.id}:{self._named}{len(results) + 1}"
+            )
+        if changes:
+            event = msgspec.structs.replace(event, **changes)
+        if any(each.event.id == event.id for each in results):
+            raise InvalidEvent(f"event {event.id!r} is appended twice in one attempt.")
+        partition = self.log.partition_of(event.conversation)
+        if expected_version is not None:
+            self._expect(event, partition, expected_version)
+        results.append(Result(event, self.log.codec.encode(event).decode(), partition))
+
+    def _expect(self, event: Event, partition: int, version: int) -> None:
+        if event.entity is None or partition != self.partition or self._expected is not None:
+            raise InvalidEvent(
+                f"the version expected of {event.type} cannot be checked.",
+                remedy="One entity of the handled event's own partition can be checked per attempt.",
+            )
+        self._expected = event.entity, version

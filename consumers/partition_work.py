@@ -1,0 +1,510 @@
+"""One partition's handling, for as long as its lease is held: fetch, handle, settle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+from consumers.attempt import NOTHING_FOLLOWS, Again, Attempts, Done, Outcome
+from consumers.group_partition import GroupPartition
+from consumers.handler import Handlers
+from consumers.ordering import NOW_MS, Item, Order
+from consumers.record import NO_RECORD
+from consumers.settlement import Settlement
+from consumers.slots import Slots
+from consumers.special import REPLAY, NothingToReplay, OriginGone, Origins, handler_of
+from eventlog.entry import RawEntry
+from eventlog.errors import (
+    EventLogError,
+    HistoryGap,
+    LogUnavailable,
+    UndecodablePayload,
+    VersionConflict,
+)
+from eventlog.ids import EntryId
+from eventlog.log import EventLog
+from eventlog.logs import get_logger
+from eventlog.tail import decode_entry
+from eventlog.tasks import end, end_calls
+from eventlog.vocabulary import DeadLetterReplayRequested
+
+WINDOW_ENTRIES = 2000
+"""Entries of a partition that a process has in hand or loaded: what bounds its memory."""
+
+FETCH_ENTRIES = 500
+"""Entries delivered in one step."""
+
+FETCH_BYTES = 8 * 1024 * 1024
+"""About what is delivered in one step, where entries are large."""
+
+MAX_WAITING_ENTRIES = 100_000
+"""Entries of a partition that may wait in lines before nothing more is delivered: each takes the
+server about 150 bytes beside itself."""
+
+SPILL_AFTER_S = 0.1
+"""When nothing was settled for so long while room is wanted, conversations with many entries in hand
+give some up to their lines."""
+
+LINE_PAGE_ENTRIES = 16
+"""Entries of a line that are loaded together."""
+
+AWAY_FIRST_S = 0.05
+AWAY_LONGEST_S = 1.0
+
+_log = get_logger("worker")
+
+T = TypeVar("T")
+
+
+class Work(NamedTuple):
+    """What the partitions of a worker have in common."""
+
+    log: EventLog
+    group: str
+    handlers: Handlers
+    slots: Slots
+    origins: Origins
+    attempts: Callable[[int], Attempts]
+    next_number: Callable[[], int]
+    """Numbers settlements; never twice the same while the process lives."""
+    stop_timeout_s: float
+    max_strikes: int
+    on_settled: Callable[[int, int], None]
+    """Told the partition, and how many entries a settlement acknowledged."""
+    on_fault: Callable[[int, EventLogError], None]
+    """Told the partition, and why its work does not go on for now."""
+
+
+class PartitionWork:
+    """The work on one partition.
+
+    Three parts run beside each other: fetching keeps the window filled, runners handle what is
+    ready, and settling writes what became of it, one step at a time.
+    """
+
+    def __init__(self, work: Work, place: GroupPartition, leaving: asyncio.Event) -> None:
+        self._work = work
+        self._clock = work.log.clock
+        self._partition = place.lease.partition
+        self._place = place
+        self._leaving = leaving
+        self._attempts = work.attempts(self._partition)
+        self._order = Order()
+        self._outcomes: deque[tuple[Item, Outcome]] = deque()
+        self._passed: list[EntryId] = []
+        """Entries that nobody here handles."""
+        self._deferred: list[tuple[str, EntryId]] = []
+        """Entries that belong to the end of their lines."""
+        self._loads: list[tuple[str, list[Item]]] = []
+        self._runners: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._unwritten: tuple[Settlement, list[Item]] | None = None
+        """Sent, but not known to be written: to be sent again before any other."""
+        self._fault: BaseException | None = None
+        """What a runner did not expect."""
+        self._is_over = False
+        self._mean_bytes = 1024.0
+        self._is_paused = False
+
+    async def run(self) -> None:
+        """Handle entries until told to leave; then let what runs come to its end, and return the rest.
+
+        Raises Fenced, HistoryGap, LogUnavailable; whoever calls again continues exactly there.
+        """
+        await self._recover()
+        settling = asyncio.create_task(self._settle_on())
+        fetching = asyncio.create_task(self._fetch_on())
+        leaving = asyncio.create_task(self._leaving.wait())
+        try:
+            await asyncio.wait({settling, fetching, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (settling, fetching):
+                if task.done():
+                    task.result()
+            await end(fetching)
+            await self._let_runners_end()
+            await end(settling)
+            await self._return_the_rest()
+        finally:
+            self._is_over = True
+            await end(settling, fetching, leaving, *self._runners)
+
+    # --- fetching ------------------------------------------------------------------------------
+
+    async def _fetch_on(self) -> None:
+        while True:
+            await self._until_room()
+            limit = max(1, min(FETCH_ENTRIES, int(FETCH_BYTES / self._mean_bytes)))
+            entries = await self._insist(partial(self._place.fetch, limit))
+            if entries:
+                self._arrive(entries)
+            else:
+                await self._news()
+
+    async def _until_room(self) -> None:
+        while (
+            len(self._place.hand) + self._order.loaded_count > WINDOW_ENTRIES - FETCH_ENTRIES
+            or self._has_too_many_waiting()
+        ):
+            self._room.clear()
+            if not await self._room_within(SPILL_AFTER_S):
+                self._make_room()
+
+    async def _room_within(self, duration_s: float) -> bool:
+        """Return whether anything was settled within that time."""
+        pause = asyncio.create_task(self._clock.sleep(duration_s))
+        settled = asyncio.create_task(self._room.wait())
+        try:
+            await asyncio.wait({pause, settled}, return_when=asyncio.FIRST_COMPLETED)
+            return settled.done()
+        finally:
+            await end(pause, settled)
+
+    def _make_room(self) -> None:
+        for conversation, entries in self._order.spill().items():
+            self._deferred += [(conversation, entry_id) for entry_id in entries]
+        self._wake.set()
+
+    def _has_too_many_waiting(self) -> bool:
+        is_paused = self._order.waiting_count >= MAX_WAITING_ENTRIES
+        if is_paused and not self._is_paused:
+            _log.warning(
+                "fetching_paused",
+                group=self._work.group,
+                partition=self._partition,
+                waiting=self._order.waiting_count,
+                blocked=len(self._order.lines),
+            )
+        self._is_paused = is_paused
+        return is_paused
+
+    async def _news(self) -> None:
+        """Return when something was appended, or after a second."""
+        waiting = asyncio.create_task(self._insist(self._place.news))
+        try:
+            await asyncio.wait({waiting})  # ends at once when cancelled, whatever the call does
+            waiting.result()
+        finally:
+            await end_calls(waiting)
+
+    def _arrive(self, entries: list[RawEntry]) -> None:
+        size = sum(len(entry.raw) for entry in entries) / len(entries)
+        self._mean_bytes += (size - self._mean_bytes) / 4
+        for raw in entries:
+            item = self._item(raw)
+            if item.handler is None:
+                self._passed.append(item.id)
+            elif not self._order.arrive(item):
+                self._deferred.append((item.conversation, item.id))
+        self._wake.set()
+        self._start()
+
+    def _item(self, raw: RawEntry) -> Item:
+        try:
+            event = self._work.log.codec.decode(raw.raw)
+        except UndecodablePayload:
+            event = decode_entry(self._work.log.codec, self._partition, raw).event
+        return Item(raw.id, event, handler_of(event, self._work.group, self._work.handlers))
+
+    # --- handling ------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """Start runners for what is ready, as many more as there are now in each turn of the loop.
+
+        A handler that never waits then has one runner do it all, and one that does soon has many.
+        """
+        wanted = min(self._order.ready_count, max(1, len(self._runners)))
+        for _ in range(wanted):
+            if not self._work.slots.take(self._place_given):
+                return
+            self._new_runner()
+        if self._order.ready_count > wanted:
+            asyncio.get_running_loop().call_soon(self._start_more)
+
+    def _start_more(self) -> None:
+        if self._order.ready_count and not self._is_over:
+            self._start()
+
+    def _place_given(self) -> None:
+        """A place among the running handlers became ours."""
+        if self._order.ready_count and not (self._leaving.is_set() or self._is_over):
+            self._new_runner()
+        else:
+            self._work.slots.give_back()
+
+    def _new_runner(self) -> None:
+        runner = asyncio.create_task(self._run_entries())
+        self._runners.add(runner)
+        runner.add_done_callback(self._runner_ended)
+
+    def _runner_ended(self, runner: asyncio.Task[None]) -> None:
+        self._runners.discard(runner)
+        if not runner.cancelled() and (error := runner.exception()) is not None:
+            self._fault = error
+        self._work.slots.give_back()
+        self._wake.set()
+
+    async def _run_entries(self) -> None:
+        """Handle entries while there are any that may begin."""
+        while not self._leaving.is_set() and (item := self._order.take()) is not None:
+            outcome = await self._handle(item)
+            self._outcomes.append((item, outcome))
+            if outcome is NOTHING_FOLLOWS:
+                self._order.pass_on(item)
+            self._wake.set()
+            if self._work.slots.is_wanted:
+                return
+
+    async def _handle(self, item: Item) -> Outcome:
+        if item.record is not None and item.record.strikes >= self._work.max_strikes:
+            async with self._work.slots.suspect:
+                return await self._attempt(item)
+        return await self._attempt(item)
+
+    async def _attempt(self, item: Item) -> Outcome:
+        if item.handler is REPLAY:
+            return await self._replay(item)
+        return await self._attempts.make(item, self._attempts.subject_of(item))
+
+    async def _replay(self, item: Item) -> Outcome:
+        request = item.event
+        assert isinstance(request, DeadLetterReplayRequested)
+        try:
+            subject = await self._insist(
+                lambda: self._work.origins.subject_of(request, self._partition)
+            )
+        except NothingToReplay:
+            _log.info("replay_skipped", letter=request.letter, group=request.group)
+            return Done()
+        except (OriginGone, HistoryGap) as error:
+            return self._attempts.not_replayed(request, error)
+        return await self._attempts.make(item, subject)
+
+    # --- settling ------------------------------------------------------------------------------
+
+    async def _settle_on(self) -> None:
+        """Write what became of entries, and load lines that are due, as it comes."""
+        while True:
+            has_written = await self._settle()
+            has_loaded = await self._load_due()
+            if not (has_written or has_loaded):
+                await self._until_woken()
+
+    async def _until_woken(self) -> None:
+        """Return when there is something to settle, or when a line is due."""
+        due_ms = self._order.next_due_ms()
+        if due_ms is None or not self._has_room_for_line():
+            await self._wake.wait()
+        else:
+            pause_s = max(0.0, due_ms / 1000 - self._clock.now_us() / 1e6)
+            pause = asyncio.create_task(self._clock.sleep(pause_s))
+            waking = asyncio.create_task(self._wake.wait())
+            try:
+                await asyncio.wait({pause, waking}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                await end(pause, waking)
+        self._wake.clear()
+
+    async def _settle(self) -> bool:
+        """Write one settlement; return whether there was anything to write."""
+        if self._fault is not None:
+            raise self._fault
+        if self._unwritten is None:
+            settlement = Settlement(self._work.next_number())
+            finished = self._gather(settlement)
+            if settlement.is_empty:
+                return False
+            self._unwritten = settlement, finished
+        settlement, finished = self._unwritten
+        version = await self._insist(partial(self._place.settle, settlement))
+        self._unwritten = None
+        if version is not None:
+            self._conflict(settlement, finished[0], version)
+            return True
+        for item in finished:
+            self._order.finish(item)
+        for conversation, loaded in settlement.loads:
+            self._order.load(conversation, loaded)
+        self._work.on_settled(self._partition, settlement.ack_count)
+        self._room.set()
+        if self._order.ready_count:
+            self._start()
+        return True
+
+    def _gather(self, settlement: Settlement) -> list[Item]:
+        """Fill the settlement; return the entries that are finished when it is written."""
+        hand = self._place.hand
+        finished: list[Item] = []
+        while self._outcomes and not settlement.is_full:
+            item, outcome = self._outcomes[0]
+            expected = outcome.expected if isinstance(outcome, Done) else None
+            if not settlement.has_room_for(outcome.results, expected):
+                return finished
+            self._outcomes.popleft()
+            if isinstance(outcome, Again):
+                self._put_off(settlement, item, outcome)
+                continue
+            settlement.acknowledge(item, outcome.results)
+            hand.pop(item.id, None)
+            finished.append(item)
+            if (following := self._order.following(item)) is not None:
+                _begin(following, settlement)
+            if expected is not None:
+                settlement.expected = expected
+                return finished
+        for entry_id in self._passed:
+            settlement.pass_over(entry_id)
+            hand.pop(entry_id, None)
+        self._passed.clear()
+        for conversation, entry_id in self._deferred:
+            settlement.line_up(conversation, back=[entry_id])
+            hand.pop(entry_id, None)
+        self._deferred.clear()
+        for conversation, items in self._loads:
+            # What waited only for room is handled as fluently as if it had not; where an attempt failed
+            # or died, one entry is begun after the other.
+            is_clean = all(item.record is NO_RECORD for item in items)
+            for item in items if is_clean else items[:1]:
+                _begin(item, settlement)
+            settlement.loads.append((conversation, items))
+        self._loads.clear()
+        return finished
+
+    def _put_off(self, settlement: Settlement, item: Item, outcome: Again) -> None:
+        """Have the conversation wait for another attempt at its first entry."""
+        fresh = self._order.block(item, outcome.due_ms)
+        settlement.line_up(item.conversation, front=fresh, due_ms=outcome.due_ms)
+        settlement.remember(item.id, outcome.record)
+        settlement.append(outcome.results)
+        for entry_id in fresh:
+            self._place.hand.pop(entry_id, None)
+
+    def _conflict(self, settlement: Settlement, item: Item, version: int) -> None:
+        """Make a version that was not as expected the failure of the attempt."""
+        assert settlement.expected is not None
+        entity, expected_version = settlement.expected
+        if not item.in_line:
+            self._place.hand.put_back(item.id)
+        if item.handler is REPLAY:
+            # Somebody settled the letter while it was replayed: theirs is the last word.
+            _log.warning("replay_overtaken", letter=entity, group=self._work.group)
+            self._outcomes.appendleft((item, Done()))
+            return
+        error = VersionConflict(entity, expected_version, version)
+        subject = self._attempts.subject_of(item)
+        self._outcomes.appendleft((item, self._attempts.fail(item, subject, error)))
+
+    # --- lines ---------------------------------------------------------------------------------
+
+    def _has_room_for_line(self) -> bool:
+        return self._order.loaded_count < WINDOW_ENTRIES
+
+    async def _load_due(self) -> bool:
+        """Load lines that are due, to begin once that is written; return whether there were any."""
+        if self._leaving.is_set() or not self._has_room_for_line():
+            return False
+        now_ms = self._clock.now_us() // 1000
+        due = self._order.pop_due(now_ms, FETCH_ENTRIES // LINE_PAGE_ENTRIES)
+        if not due:
+            return False
+        pages = await self._insist(partial(self._place.read_lines, due, LINE_PAGE_ENTRIES))
+        for conversation, page in zip(due, pages, strict=True):
+            items = []
+            for raw, record in page:
+                item = self._item(raw)
+                item.in_line, item.record = True, record
+                items.append(item)
+            if items:
+                self._loads.append((conversation, items))
+            else:  # what it has is still to be written
+                self._order.put_off(conversation, now_ms + 1)
+        return True
+
+    # --- beginning and end ---------------------------------------------------------------------
+
+    async def _recover(self) -> None:
+        """Put what a former owner had in hand into lines, and take note of all lines."""
+        await self._place.make_sure()
+        # Perhaps it was begun: the next strike tells what was from what was not.
+        if count := await self._line_up_hand(strikes=1):
+            _log.info("taken_over", group=self._work.group, partition=self._partition, count=count)
+        for conversation, due_ms, length in await self._place.lines():
+            self._order.found(conversation, due_ms, length)
+
+    async def _line_up_hand(self, strikes: int) -> int:
+        """Put what was delivered, but never seen here, into lines; return how much there was."""
+        count = 0
+        while entries := await self._place.fetch_again(FETCH_ENTRIES):
+            records = await self._place.records([entry.id for entry in entries])
+            items = [self._item(raw) for raw in entries]
+            firsts = await self._place.line_firsts({item.conversation for item in items})
+            settlement = Settlement(self._work.next_number())
+            for item, record in zip(items, records, strict=True):
+                self._place.hand.pop(item.id, None)
+                if item.handler is None:
+                    settlement.pass_over(item.id)
+                    continue
+                first = firsts.get(item.conversation, item.id)
+                side = "front" if item.id < first else "back"
+                settlement.line_up(item.conversation, due_ms=NOW_MS, **{side: [item.id]})
+                if strikes:
+                    settlement.remember(item.id, record.begun())
+            await self._insist(partial(self._place.settle, settlement))
+            count += len(entries)
+        return count
+
+    async def _let_runners_end(self) -> None:
+        """Wait for what runs, and call off what takes too long."""
+        if self._runners:
+            await asyncio.wait(self._runners, timeout=self._work.stop_timeout_s)
+        if self._runners:
+            _log.warning(
+                "handlers_called_off",
+                group=self._work.group,
+                partition=self._partition,
+                count=len(self._runners),
+            )
+        await end(*self._runners)
+
+    async def _return_the_rest(self) -> None:
+        """Write what is to be written, and put what did not begin into lines, without a strike."""
+        while await self._settle():
+            pass
+        settlement = Settlement(self._work.next_number())
+        for item in self._order.firsts():
+            if item.is_begun and item.record is not None:
+                settlement.remember(item.id, item.record.returned())
+            fresh = self._order.block(item, NOW_MS)
+            settlement.line_up(item.conversation, front=fresh, due_ms=NOW_MS)
+            for entry_id in fresh:
+                self._place.hand.pop(entry_id, None)
+        if not settlement.is_empty:
+            await self._insist(partial(self._place.settle, settlement))
+        await self._line_up_hand(strikes=0)
+
+    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Return what `call` returns, asked again for as long as the server is away."""
+        pause_s = AWAY_FIRST_S
+        while True:
+            try:
+                return await call()
+            except LogUnavailable as error:
+                if pause_s == AWAY_FIRST_S:
+                    self._work.on_fault(self._partition, error)
+                await self._clock.sleep(pause_s)
+                with suppress(LogUnavailable):
+                    await self._work.log.heads()  # brings a dead embedded server back
+                pause_s = min(2 * pause_s, AWAY_LONGEST_S)
+
+
+def _begin(item: Item, settlement: Settlement) -> None:
+    """Write down that an attempt at an entry of a line begins."""
+    if not item.is_begun:
+        item.is_begun = True
+        item.record = (item.record or NO_RECORD).begun()
+    assert item.record is not None
+    settlement.remember(item.id, item.record)

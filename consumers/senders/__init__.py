@@ -1,0 +1,1 @@
+"""Ways out of the log: one sender a platform, all behind one protocol."""
