@@ -19,10 +19,6 @@ from consumers.record import Record
 from eventlog.event import Event
 from eventlog.ids import EntryId
 
-KEPT_ENTRIES = 64
-"""Entries of one conversation that are kept here when room is wanted: the others go into its line, so
-that one with many of them does not keep the others from being fetched."""
-
 NOW_MS = 0
 """Due at once."""
 
@@ -185,26 +181,27 @@ class Order:
             del self._lanes[conversation]
             self._load_next(conversation)
 
-    def block(self, item: Item, due_ms: int) -> list[EntryId]:
-        """Put a conversation off until it is due; return what comes before the rest of its line.
+    def block(self, item: Item, due_ms: int) -> list[Item]:
+        """Put a conversation off until it is due; return its entries that are here, in order.
 
-        `item` is its first, that was taken. What is returned stands in no line yet.
+        `item` is its first, that was taken. Those that stand in no line yet come before the rest of
+        the line.
         """
         conversation = item.conversation
-        queue = self._lanes.pop(conversation).queue
-        fresh = [each.id for each in queue if not each.in_line]
-        self.loaded_count -= len(queue) - len(fresh)
-        line = self._lengthen(conversation, len(fresh))
+        items = list(self._lanes.pop(conversation).queue)
+        fresh_count = sum(not each.in_line for each in items)
+        self.loaded_count -= len(items) - fresh_count
+        line = self._lengthen(conversation, fresh_count)
         self._set_due(conversation, line, due_ms)
-        return fresh
+        return items
 
-    def spill(self) -> dict[str, list[EntryId]]:
-        """Make room: return what goes to the end of lines, of conversations that have much here."""
+    def spill(self, kept_count: int) -> dict[str, list[EntryId]]:
+        """Make room: return what goes to the end of lines, of conversations that have more here."""
         spilled: dict[str, list[EntryId]] = {}
         for conversation, lane in self._lanes.items():
             # What is in a line already comes after what is here.
-            if len(lane.queue) > KEPT_ENTRIES and conversation not in self.lines:
-                entries = [lane.queue.pop() for _ in range(len(lane.queue) - KEPT_ENTRIES)]
+            if len(lane.queue) > kept_count and conversation not in self.lines:
+                entries = [lane.queue.pop() for _ in range(len(lane.queue) - kept_count)]
                 spilled[conversation] = [each.id for each in reversed(entries)]
                 self._lengthen(conversation, len(entries))
         return spilled

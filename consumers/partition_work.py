@@ -5,78 +5,35 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
-from consumers.attempt import NOTHING_FOLLOWS, Again, Attempts, Done, Outcome
+from consumers.attempt import NOTHING_FOLLOWS, Again, Done, Outcome
 from consumers.group_partition import GroupPartition
-from consumers.handler import Handlers
+from consumers.hand_over import line_up_hand, recover
+from consumers.intake import Intake
 from consumers.ordering import NOW_MS, Item, Order
 from consumers.record import NO_RECORD
 from consumers.settlement import Settlement
-from consumers.slots import Slots
-from consumers.special import REPLAY, NothingToReplay, OriginGone, Origins, handler_of
-from eventlog.entry import RawEntry
-from eventlog.errors import (
-    EventLogError,
-    HistoryGap,
-    LogUnavailable,
-    UndecodablePayload,
-    VersionConflict,
-)
-from eventlog.ids import EntryId
-from eventlog.log import EventLog
+from consumers.special import REPLAY, NothingToReplay, OriginGone
+from consumers.work import Work
+from eventlog.errors import HistoryGap, VersionConflict
 from eventlog.logs import get_logger
-from eventlog.tail import decode_entry
-from eventlog.tasks import end, end_calls
+from eventlog.tasks import end
 from eventlog.vocabulary import DeadLetterReplayRequested
 
-WINDOW_ENTRIES = 2000
-"""Entries of a partition that a process has in hand or loaded: what bounds its memory."""
-
-FETCH_ENTRIES = 500
-"""Entries delivered in one step."""
-
-FETCH_BYTES = 8 * 1024 * 1024
-"""About what is delivered in one step, where entries are large."""
-
-MAX_WAITING_ENTRIES = 100_000
-"""Entries of a partition that may wait in lines before nothing more is delivered: each takes the
-server about 150 bytes beside itself."""
-
-SPILL_AFTER_S = 0.1
-"""When nothing was settled for so long while room is wanted, conversations with many entries in hand
-give some up to their lines."""
+LOADED_ENTRIES = 1000
+"""Entries of a partition's lines that a process has loaded, beside those in hand."""
 
 LINE_PAGE_ENTRIES = 16
 """Entries of a line that are loaded together."""
 
-AWAY_FIRST_S = 0.05
-AWAY_LONGEST_S = 1.0
+LINES_AT_ONCE = 32
+"""Lines whose first entries are read in one step."""
 
 _log = get_logger("worker")
 
 T = TypeVar("T")
-
-
-class Work(NamedTuple):
-    """What the partitions of a worker have in common."""
-
-    log: EventLog
-    group: str
-    handlers: Handlers
-    slots: Slots
-    origins: Origins
-    attempts: Callable[[int], Attempts]
-    next_number: Callable[[], int]
-    """Numbers settlements; never twice the same while the process lives."""
-    stop_timeout_s: float
-    max_strikes: int
-    on_settled: Callable[[int, int], None]
-    """Told the partition, and how many entries a settlement acknowledged."""
-    on_fault: Callable[[int, EventLogError], None]
-    """Told the partition, and why its work does not go on for now."""
 
 
 class PartitionWork:
@@ -95,30 +52,26 @@ class PartitionWork:
         self._attempts = work.attempts(self._partition)
         self._order = Order()
         self._outcomes: deque[tuple[Item, Outcome]] = deque()
-        self._passed: list[EntryId] = []
-        """Entries that nobody here handles."""
-        self._deferred: list[tuple[str, EntryId]] = []
-        """Entries that belong to the end of their lines."""
+        self._intake = Intake(work, place, self._order, self._on_arrival)
         self._loads: list[tuple[str, list[Item]]] = []
         self._runners: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
-        self._room = asyncio.Event()
         self._unwritten: tuple[Settlement, list[Item]] | None = None
         """Sent, but not known to be written: to be sent again before any other."""
         self._fault: BaseException | None = None
         """What a runner did not expect."""
         self._is_over = False
-        self._mean_bytes = 1024.0
-        self._is_paused = False
 
     async def run(self) -> None:
         """Handle entries until told to leave; then let what runs come to its end, and return the rest.
 
         Raises Fenced, HistoryGap, LogUnavailable; whoever calls again continues exactly there.
         """
-        await self._recover()
+        await recover(self._work, self._place)
+        for conversation, due_ms, length in await self._insist(self._place.lines):
+            self._order.found(conversation, due_ms, length)
         settling = asyncio.create_task(self._settle_on())
-        fetching = asyncio.create_task(self._fetch_on())
+        fetching = asyncio.create_task(self._intake.run())
         leaving = asyncio.create_task(self._leaving.wait())
         try:
             await asyncio.wait({settling, fetching, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -133,83 +86,6 @@ class PartitionWork:
             self._is_over = True
             await end(settling, fetching, leaving, *self._runners)
 
-    # --- fetching ------------------------------------------------------------------------------
-
-    async def _fetch_on(self) -> None:
-        while True:
-            await self._until_room()
-            limit = max(1, min(FETCH_ENTRIES, int(FETCH_BYTES / self._mean_bytes)))
-            entries = await self._insist(partial(self._place.fetch, limit))
-            if entries:
-                self._arrive(entries)
-            else:
-                await self._news()
-
-    async def _until_room(self) -> None:
-        while (
-            len(self._place.hand) + self._order.loaded_count > WINDOW_ENTRIES - FETCH_ENTRIES
-            or self._has_too_many_waiting()
-        ):
-            self._room.clear()
-            if not await self._room_within(SPILL_AFTER_S):
-                self._make_room()
-
-    async def _room_within(self, duration_s: float) -> bool:
-        """Return whether anything was settled within that time."""
-        pause = asyncio.create_task(self._clock.sleep(duration_s))
-        settled = asyncio.create_task(self._room.wait())
-        try:
-            await asyncio.wait({pause, settled}, return_when=asyncio.FIRST_COMPLETED)
-            return settled.done()
-        finally:
-            await end(pause, settled)
-
-    def _make_room(self) -> None:
-        for conversation, entries in self._order.spill().items():
-            self._deferred += [(conversation, entry_id) for entry_id in entries]
-        self._wake.set()
-
-    def _has_too_many_waiting(self) -> bool:
-        is_paused = self._order.waiting_count >= MAX_WAITING_ENTRIES
-        if is_paused and not self._is_paused:
-            _log.warning(
-                "fetching_paused",
-                group=self._work.group,
-                partition=self._partition,
-                waiting=self._order.waiting_count,
-                blocked=len(self._order.lines),
-            )
-        self._is_paused = is_paused
-        return is_paused
-
-    async def _news(self) -> None:
-        """Return when something was appended, or after a second."""
-        waiting = asyncio.create_task(self._insist(self._place.news))
-        try:
-            await asyncio.wait({waiting})  # ends at once when cancelled, whatever the call does
-            waiting.result()
-        finally:
-            await end_calls(waiting)
-
-    def _arrive(self, entries: list[RawEntry]) -> None:
-        size = sum(len(entry.raw) for entry in entries) / len(entries)
-        self._mean_bytes += (size - self._mean_bytes) / 4
-        for raw in entries:
-            item = self._item(raw)
-            if item.handler is None:
-                self._passed.append(item.id)
-            elif not self._order.arrive(item):
-                self._deferred.append((item.conversation, item.id))
-        self._wake.set()
-        self._start()
-
-    def _item(self, raw: RawEntry) -> Item:
-        try:
-            event = self._work.log.codec.decode(raw.raw)
-        except UndecodablePayload:
-            event = decode_entry(self._work.log.codec, self._partition, raw).event
-        return Item(raw.id, event, handler_of(event, self._work.group, self._work.handlers))
-
     # --- handling ------------------------------------------------------------------------------
 
     def _start(self) -> None:
@@ -217,17 +93,19 @@ class PartitionWork:
 
         A handler that never waits then has one runner do it all, and one that does soon has many.
         """
+        if self._leaving.is_set() or self._is_over:
+            return
         wanted = min(self._order.ready_count, max(1, len(self._runners)))
         for _ in range(wanted):
             if not self._work.slots.take(self._place_given):
                 return
             self._new_runner()
         if self._order.ready_count > wanted:
-            asyncio.get_running_loop().call_soon(self._start_more)
+            asyncio.get_running_loop().call_soon(self._start)
 
-    def _start_more(self) -> None:
-        if self._order.ready_count and not self._is_over:
-            self._start()
+    def _on_arrival(self) -> None:
+        self._wake.set()
+        self._start()
 
     def _place_given(self) -> None:
         """A place among the running handlers became ours."""
@@ -330,9 +208,8 @@ class PartitionWork:
         for conversation, loaded in settlement.loads:
             self._order.load(conversation, loaded)
         self._work.on_settled(self._partition, settlement.ack_count)
-        self._room.set()
-        if self._order.ready_count:
-            self._start()
+        self._intake.made_room()
+        self._start()
         return True
 
     def _gather(self, settlement: Settlement) -> list[Item]:
@@ -356,14 +233,7 @@ class PartitionWork:
             if expected is not None:
                 settlement.expected = expected
                 return finished
-        for entry_id in self._passed:
-            settlement.pass_over(entry_id)
-            hand.pop(entry_id, None)
-        self._passed.clear()
-        for conversation, entry_id in self._deferred:
-            settlement.line_up(conversation, back=[entry_id])
-            hand.pop(entry_id, None)
-        self._deferred.clear()
+        self._intake.settle_into(settlement)
         for conversation, items in self._loads:
             # What waited only for room is handled as fluently as if it had not; where an attempt failed
             # or died, one entry is begun after the other.
@@ -376,12 +246,20 @@ class PartitionWork:
 
     def _put_off(self, settlement: Settlement, item: Item, outcome: Again) -> None:
         """Have the conversation wait for another attempt at its first entry."""
-        fresh = self._order.block(item, outcome.due_ms)
-        settlement.line_up(item.conversation, front=fresh, due_ms=outcome.due_ms)
+        self._line_up(settlement, item, outcome.due_ms)
         settlement.remember(item.id, outcome.record)
         settlement.append(outcome.results)
-        for entry_id in fresh:
-            self._place.hand.pop(entry_id, None)
+
+    def _line_up(self, settlement: Settlement, first: Item, due_ms: int) -> None:
+        """Put a conversation's entries here into its line; what was to begin has not."""
+        fresh = []
+        for item in self._order.block(first, due_ms):
+            if not item.in_line:
+                fresh.append(item.id)
+                self._place.hand.pop(item.id, None)
+            elif item.is_begun and item.record is not None:
+                settlement.remember(item.id, item.record.returned())
+        settlement.line_up(first.conversation, front=fresh, due_ms=due_ms)
 
     def _conflict(self, settlement: Settlement, item: Item, version: int) -> None:
         """Make a version that was not as expected the failure of the attempt."""
@@ -401,21 +279,21 @@ class PartitionWork:
     # --- lines ---------------------------------------------------------------------------------
 
     def _has_room_for_line(self) -> bool:
-        return self._order.loaded_count < WINDOW_ENTRIES
+        return self._order.loaded_count < LOADED_ENTRIES
 
     async def _load_due(self) -> bool:
         """Load lines that are due, to begin once that is written; return whether there were any."""
         if self._leaving.is_set() or not self._has_room_for_line():
             return False
         now_ms = self._clock.now_us() // 1000
-        due = self._order.pop_due(now_ms, FETCH_ENTRIES // LINE_PAGE_ENTRIES)
+        due = self._order.pop_due(now_ms, LINES_AT_ONCE)
         if not due:
             return False
         pages = await self._insist(partial(self._place.read_lines, due, LINE_PAGE_ENTRIES))
         for conversation, page in zip(due, pages, strict=True):
             items = []
             for raw, record in page:
-                item = self._item(raw)
+                item = self._work.item(self._partition, raw)
                 item.in_line, item.record = True, record
                 items.append(item)
             if items:
@@ -424,38 +302,7 @@ class PartitionWork:
                 self._order.put_off(conversation, now_ms + 1)
         return True
 
-    # --- beginning and end ---------------------------------------------------------------------
-
-    async def _recover(self) -> None:
-        """Put what a former owner had in hand into lines, and take note of all lines."""
-        await self._place.make_sure()
-        # Perhaps it was begun: the next strike tells what was from what was not.
-        if count := await self._line_up_hand(strikes=1):
-            _log.info("taken_over", group=self._work.group, partition=self._partition, count=count)
-        for conversation, due_ms, length in await self._place.lines():
-            self._order.found(conversation, due_ms, length)
-
-    async def _line_up_hand(self, strikes: int) -> int:
-        """Put what was delivered, but never seen here, into lines; return how much there was."""
-        count = 0
-        while entries := await self._place.fetch_again(FETCH_ENTRIES):
-            records = await self._place.records([entry.id for entry in entries])
-            items = [self._item(raw) for raw in entries]
-            firsts = await self._place.line_firsts({item.conversation for item in items})
-            settlement = Settlement(self._work.next_number())
-            for item, record in zip(items, records, strict=True):
-                self._place.hand.pop(item.id, None)
-                if item.handler is None:
-                    settlement.pass_over(item.id)
-                    continue
-                first = firsts.get(item.conversation, item.id)
-                side = "front" if item.id < first else "back"
-                settlement.line_up(item.conversation, due_ms=NOW_MS, **{side: [item.id]})
-                if strikes:
-                    settlement.remember(item.id, record.begun())
-            await self._insist(partial(self._place.settle, settlement))
-            count += len(entries)
-        return count
+    # --- the end -------------------------------------------------------------------------------
 
     async def _let_runners_end(self) -> None:
         """Wait for what runs, and call off what takes too long."""
@@ -476,29 +323,13 @@ class PartitionWork:
             pass
         settlement = Settlement(self._work.next_number())
         for item in self._order.firsts():
-            if item.is_begun and item.record is not None:
-                settlement.remember(item.id, item.record.returned())
-            fresh = self._order.block(item, NOW_MS)
-            settlement.line_up(item.conversation, front=fresh, due_ms=NOW_MS)
-            for entry_id in fresh:
-                self._place.hand.pop(entry_id, None)
+            self._line_up(settlement, item, NOW_MS)
         if not settlement.is_empty:
             await self._insist(partial(self._place.settle, settlement))
-        await self._line_up_hand(strikes=0)
+        await line_up_hand(self._work, self._place, is_struck=False)
 
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Return what `call` returns, asked again for as long as the server is away."""
-        pause_s = AWAY_FIRST_S
-        while True:
-            try:
-                return await call()
-            except LogUnavailable as error:
-                if pause_s == AWAY_FIRST_S:
-                    self._work.on_fault(self._partition, error)
-                await self._clock.sleep(pause_s)
-                with suppress(LogUnavailable):
-                    await self._work.log.heads()  # brings a dead embedded server back
-                pause_s = min(2 * pause_s, AWAY_LONGEST_S)
+        return await self._work.insist(self._partition, call)
 
 
 def _begin(item: Item, settlement: Settlement) -> None:

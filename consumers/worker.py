@@ -13,12 +13,13 @@ from consumers.attempt import Attempts
 from consumers.group_partition import GroupPartition
 from consumers.group_status import GroupStatus, group_status
 from consumers.handler import C, Handlers, Record
-from consumers.partition_work import PartitionWork, Work
+from consumers.partition_work import PartitionWork
 from consumers.registration import Start, register
 from consumers.retry import Retry
 from consumers.slots import Slots
 from consumers.special import Origins
 from consumers.time_limit import TimeLimits
+from consumers.work import Work
 from eventlog.errors import ConfigurationError, EventLogError, HistoryGap
 from eventlog.event import Event
 from eventlog.lease import Lease, LeaseKeeper
