@@ -1,4 +1,4 @@
-"""`python -m bench [--quick] [--events N] [--json FILE] [append|project|handle|rebuild|archive|flat ...]`.
+"""`python -m bench [--quick] [--events N] [--json FILE] [append|project|handle|blocked|rebuild|archive|flat ...]`.
 
 Each row is a rate and its ratio to the limit measured in the same run, because machines differ and
 are noisy. The rows need a server of their own; it is started and stopped here.
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from bench import append, archive, flat, handle, project, rebuild
+from bench import append, archive, blocked, flat, handle, project, rebuild
 from bench.row import Row
 
 
@@ -30,6 +30,7 @@ PARTS = {
     "append": Part(append.run, 200_000, 50_000),
     "project": Part(project.run, 200_000, 50_000),
     "handle": Part(handle.run, 200_000, 50_000),
+    "blocked": Part(blocked.run, 15_000, 6_000),
     "rebuild": Part(rebuild.run, 1_000_000, 200_000),
     "archive": Part(archive.run, 1_000_000, 250_000),
     "flat": Part(flat.run, 2_000_000, 200_000),
