@@ -1,1 +1,5 @@
 """The front door: what a bot or an agent calls, and the importers of what was recorded before."""
+
+from bridge.bridge import Bridge
+
+__all__ = ["Bridge"]

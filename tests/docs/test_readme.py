@@ -18,8 +18,14 @@ def marked(language: str) -> list[Block]:
     return [block for block in blocks(README) if block.is_marked and block.language == language]
 
 
-def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
-    [block] = marked("python")
+PRINTED = ["ada hello\nbot hello Ada\n", "to telegram:7: You said good morning.\n"]
+"""What each Python block of the README prints."""
+
+
+@pytest.mark.parametrize("number", range(len(PRINTED)))
+def test_the_python_of_the_readme_runs(number: int, tmp_path: Path) -> None:
+    assert len(marked("python")) == len(PRINTED)
+    block = marked("python")[number]
     environment = {**os.environ, "EVENTLOG_DATA_DIR": str(tmp_path / "data")}
     ended = subprocess.run(
         [sys.executable, "-c", block.text],
@@ -31,7 +37,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
     )
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == ""
-    assert ended.stdout == "ada hello\nbot hello Ada\n"
+    assert ended.stdout == PRINTED[number]
 
 
 EXPECTED = {
@@ -39,6 +45,7 @@ EXPECTED = {
     "sessions": "completed",
     "history": "Susan",
     "dead-letters": "parked: mailboxfull 2, userunknown 2, authfailure 1, expired 1",
+    "groups": "projector",
     "query": "message.received",
     "status": "1,449 entries, 0 not yet projected, 1,449 not yet archived.",
     "projections": "✓ the fold of the log",
@@ -72,10 +79,10 @@ def test_the_two_set_up_commands_are_what_ci_runs() -> None:
     assert "\nuv run eventlog demo" in script
 
 
-@pytest.mark.parametrize("name", ["tail", "up"])
+@pytest.mark.parametrize("name", ["tail", "up", "worker"])
 def test_the_other_commands_the_readme_names_exist(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert f"`eventlog {name}`" in README.read_text(encoding="utf-8")
+    assert f"`eventlog {name}" in README.read_text(encoding="utf-8")
     assert run([name, "--help"]) == 0
     assert f"eventlog {name}" in capsys.readouterr().out

@@ -1,0 +1,86 @@
+"""The calls of a bot that delivers: queue, record what failed, try it again."""
+
+from __future__ import annotations
+
+import itertools
+
+from bridge import Bridge
+from consumers import DeliveryHandlers, Retry, Worker
+from consumers.dead_letters import Letter
+from consumers.senders.sender import Delivery, Receipt
+from eventlog import Attachment, EventLog, MessageQueued, MessageSent
+from eventlog.errors import SendFailed
+
+LONGEST = "x" * 20_000
+
+
+class Phone:
+    """A platform that may be down."""
+
+    def __init__(self) -> None:
+        self.is_down = False
+        self.got: list[str] = []
+        self._numbers = itertools.count(1)
+
+    async def send(self, message: MessageQueued, delivery: Delivery) -> Receipt:  # noqa: ARG002
+        if self.is_down:
+            raise SendFailed("nobody answers.", reason="unreachable")
+        self.got.append(delivery.idempotency_key)
+        return Receipt(f"phone-{next(self._numbers)}")
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+async def test_what_is_sent_is_queued_delivered_and_recorded(log: EventLog) -> None:
+    bridge, phone = Bridge(log), Phone()
+    reference = Attachment(url="s3://files/1")
+    queued = await bridge.send(
+        "phone:7", LONGEST, idempotency_key="m1", session="s", reply_to=4, attachments=[reference]
+    )
+    assert not queued.duplicate
+    assert (await bridge.send("phone:7", "again", idempotency_key="m1")).duplicate
+
+    await Worker(log, "delivery", DeliveryHandlers({"phone": phone})).run_once()
+
+    sent = (await log.read(conversation="phone:7"))[-1].event
+    assert isinstance(sent, MessageSent)
+    assert (sent.text, sent.message_id, sent.delivery) == (LONGEST, "phone-1", "m1")
+    assert (sent.session, sent.reply_to, sent.attachments) == ("s", "4", [reference])
+    assert phone.got == ["m1"]
+
+
+async def test_what_was_given_up_is_sent_by_the_bot_itself_once(log: EventLog) -> None:
+    bridge, phone = Bridge(log), Phone()
+    phone.is_down = True
+    retry = Retry(attempts=1)
+    await bridge.send("phone:7", "one", idempotency_key="m1")
+    await Worker(log, "delivery", DeliveryHandlers({"phone": phone}, retry=retry)).run_once()
+    await bridge.persist_failed_delivery("phone:8", LONGEST, letter="mine", reply_to=991)
+    again = await bridge.persist_failed_delivery("phone:8", LONGEST, letter="mine")
+    assert again == "mine"
+
+    tried: list[tuple[str, str | None, str | None]] = []
+
+    async def refuse(letter: Letter) -> None:  # noqa: ARG001
+        raise OSError("still down")
+
+    async def take(letter: Letter) -> None:
+        tried.append((letter.conversation, letter.text, letter.reply_to))
+
+    report = await bridge.replay_dead_letters(refuse)
+    assert (report.tried, report.failed) == (2, 2)
+    assert {each.attempts for each in (await bridge.dead_letters.list()).items} == {1, 2}
+    report = await bridge.replay_dead_letters(take)
+    assert (report.tried, report.resolved) == (2, 2)
+    assert sorted(tried) == [("phone:7", "one", None), ("phone:8", LONGEST, "991")]
+    assert (await bridge.replay_dead_letters(take)).tried == 0
+    assert await bridge.dead_letters.counts_by_status() == {"resolved": 2}
+
+
+async def test_a_bridge_opens_and_closes_its_log(server_url: str) -> None:
+    bridge = await Bridge.open(server_url, key_prefix="bridge-open")
+    assert await bridge.log.ping()
+    await bridge.close()
+    await bridge.close()
+    assert not await bridge.log.ping()
