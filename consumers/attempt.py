@@ -166,7 +166,8 @@ class Attempts:
         said = {"group": self._group, "entry": f"{self._partition}/{item.id}"}
         if delay_s is None:
             _log.warning("entry_parked", **said, error=failure.error)
-            self._park(context, subject, record, error)
+            if not self._is_own_letter(subject.event):
+                self._park(context, subject, record, error)
             return Done(context.results, self._expected(subject))
         _log.info("attempt_failed", **said, attempt=context.attempt, error=failure.error)
         return Again(now_us // 1000 + round(delay_s * 1000), record, context.results)
@@ -176,6 +177,10 @@ class Attempts:
         if subject.letter_version is None:
             return None
         return f"letter:{subject.letter}", subject.letter_version
+
+    def _is_own_letter(self, event: Event) -> bool:
+        """Return whether the event is a letter of this group: failing on it writes no further one."""
+        return isinstance(event, DeadLetterParked) and event.group == self._group
 
     def _park(self, context: Context, subject: Subject, record: Record, error: Exception) -> None:
         """Append the letter. Its id derives from the entry, and from the replay that failed."""

@@ -168,8 +168,9 @@ class LeasedWork:
         if self._grace_s:
             await asyncio.wait({assignment.task}, timeout=self._grace_s)
         await end(assignment.task)
-        with suppress(LogUnavailable):
-            await self._keeper.release(partition)
+        if self._keeper.held.get(partition) == assignment.lease:  # or it was lost meanwhile
+            with suppress(LogUnavailable):
+                await self._keeper.release(partition)
 
     def _forget_ended(self) -> None:
         for partition, ending in list(self._endings.items()):
