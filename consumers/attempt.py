@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import random
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
 
 from consumers.context import Context, Result
+from consumers.dead_letters import letter_event_id
 from consumers.handler import Failure, Handler
 from consumers.ordering import Item
+from consumers.patience import insist
 from consumers.record import LONGEST_ERROR, NO_RECORD, Record
 from consumers.retry import Verdict, reason_of
 from consumers.time_limit import TimeLimits
-from eventlog.errors import AttemptFailed, EventLogError, InvalidEvent, LogUnavailable
+from eventlog.errors import AttemptFailed, EventLogError, InvalidEvent
 from eventlog.event import Event
 from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
@@ -40,31 +44,8 @@ LONGEST_TEXT = 100_000
 WORKER_DIED = "worker_died"
 """The reason of a letter whose handler was begun too often without an end."""
 
-AWAY_S = 0.5
-"""Between two tries to write a letter while the server is away."""
 
 _log = get_logger("worker")
-
-
-class Done(NamedTuple):
-    """The entry is done with, for good or as a dead letter."""
-
-    results: Sequence[Result] = ()
-    expected: tuple[str, int] | None = None
-
-
-class Again(NamedTuple):
-    """The entry is to be tried again."""
-
-    due_ms: int
-    record: Record
-    results: Sequence[Result] = ()
-
-
-Outcome = Done | Again
-
-NOTHING_FOLLOWS = Done()
-"""The entry was handled without results."""
 
 
 class Subject(NamedTuple):
@@ -79,6 +60,30 @@ class Subject(NamedTuple):
     """The version that it must still have."""
     attempts_before: int = 0
     """Attempts before its replay."""
+
+
+class Done(NamedTuple):
+    """The entry is done with, for good or as a dead letter."""
+
+    results: Sequence[Result] = ()
+    expected: tuple[str, int] | None = None
+    """An entity and the version that it must have when this is written."""
+    subject: Subject | None = None
+    """What was handled, where a version is expected."""
+
+
+class Again(NamedTuple):
+    """The entry is to be tried again."""
+
+    due_ms: int
+    record: Record
+    results: Sequence[Result] = ()
+
+
+Outcome = Done | Again
+
+NOTHING_FOLLOWS = Done()
+"""The entry was handled without results."""
 
 
 class Attempts:
@@ -116,38 +121,32 @@ class Attempts:
                 "it killed its process, or was paused with it.",
                 permanent=True,
             )
-            return await self._failed(item, subject, died, WORKER_DIED)
+            return await self.fail(item, subject, died, WORKER_DIED)
         context = self._context(item, subject)
         try:
             await call(subject.handler, context, self._limits)
             if subject.letter is not None:
                 context.append(self._resolved(subject, subject.letter))
-            results = await self._written_elsewhere(context.results)
         except Exception as error:  # noqa: BLE001 - foreign code: its error is the attempt's failure
-            return await self._failed(item, subject, error)
+            return await self.fail(item, subject, error)
+        results = await self._written_elsewhere(context.results)
         expected = context.expected or self._expected(subject)
-        return Done(results, expected) if results or expected else NOTHING_FOLLOWS
+        if not results and expected is None:
+            return NOTHING_FOLLOWS
+        return Done(results, expected, subject)
 
-    async def _failed(
+    async def fail(
         self, item: Item, subject: Subject, error: Exception, reason: str | None = None
     ) -> Outcome:
-        """Return what `fail` does, once its events of other partitions are written."""
-        outcome = self.fail(item, subject, error, reason)
-        while True:
-            try:
-                return outcome._replace(results=await self._written_elsewhere(outcome.results))
-            except LogUnavailable as away:
-                _log.warning("letter_waits", group=self._group, error=str(away))
-                await self._log.clock.sleep(AWAY_S)
+        """Return what follows of a failed attempt: another one, or a dead letter."""
+        outcome = self._fail(item, subject, error, reason)
+        return outcome._replace(results=await self._written_elsewhere(outcome.results))
 
     def _context(self, item: Item, subject: Subject) -> Context:
         attempt = subject.attempts_before + (item.record.attempts if item.record else 0) + 1
         return Context(self._log, self._group, self._partition, subject.id, subject.event, attempt)
 
-    def fail(
-        self, item: Item, subject: Subject, error: Exception, reason: str | None = None
-    ) -> Outcome:
-        """Return what follows of a failed attempt: another one, or a dead letter."""
+    def _fail(self, item: Item, subject: Subject, error: Exception, reason: str | None) -> Outcome:
         context = self._context(item, subject)
         context.name_results(f"attempt-{context.attempt}")
         now_us = self._log.clock.now_us()
@@ -168,7 +167,7 @@ class Attempts:
             _log.warning("entry_parked", **said, error=failure.error)
             if not self._is_own_letter(subject.event):
                 self._park(context, subject, record, error)
-            return Done(context.results, self._expected(subject))
+            return Done(context.results, self._expected(subject), subject)
         _log.info("attempt_failed", **said, attempt=context.attempt, error=failure.error)
         return Again(now_us // 1000 + round(delay_s * 1000), record, context.results)
 
@@ -188,9 +187,8 @@ class Attempts:
         origin = f"{self._partition}/{subject.id}"
         name = subject.letter or f"{self._group}:{origin}"
         text = getattr(event, "text", None)
-        suffix = "" if subject.letter_version is None else f":{subject.letter_version}"
         letter = DeadLetterParked(
-            id=f"{name}{suffix}",
+            id=letter_event_id("parked", name, subject.letter_version or 0),
             letter=name,
             conversation=event.conversation,
             session=event.session,
@@ -216,7 +214,7 @@ class Attempts:
 
     def _resolved(self, subject: Subject, letter: str) -> DeadLetterResolved:
         return DeadLetterResolved(
-            id=f"{letter}:{subject.letter_version}:resolved",
+            id=letter_event_id("resolved", letter, subject.letter_version or 0),
             letter=letter,
             conversation=subject.event.conversation,
             session=subject.event.session,
@@ -230,7 +228,7 @@ class Attempts:
         context = Context(self._log, self._group, self._partition, place, request, request.attempts)
         context.append(
             DeadLetterReplayed(
-                id=f"{request.letter}:{request.version}:failed",
+                id=letter_event_id("replayed", request.letter, request.version),
                 letter=request.letter,
                 conversation=request.conversation,
                 session=request.session,
@@ -247,7 +245,11 @@ class Attempts:
         elsewhere = [each.event for each in results if each.partition != self._partition]
         if not elsewhere:
             return results
-        await self._log.append(elsewhere)
+        await insist(
+            self._log,
+            lambda: self._log.append(elsewhere),
+            lambda error: _log.warning("results_wait", group=self._group, error=str(error)),
+        )
         return [each for each in results if each.partition == self._partition]
 
 
@@ -260,14 +262,17 @@ def _record(handler: Handler, failure: Failure) -> None:
             failure.context.append(event)
     except Exception as error:  # noqa: BLE001 - foreign code
         # It must not keep the failure from being settled.
-        _log.exception("record_failed", group=failure.context.group, error=str(error))
+        _log.exception("record_failed", group=failure.context.group, error=told(error))
 
 
 def _judged(judge: Callable[[Exception], Verdict], error: Exception) -> Verdict:
     try:
-        return judge(error)
+        verdict = judge(error)
+        if isinstance(verdict, Verdict):
+            return verdict
+        raise TypeError(f"a judge returns a Verdict, not {verdict!r}")
     except Exception as fault:  # noqa: BLE001 - foreign code: what cannot be judged may pass
-        _log.exception("judge_failed", error=str(fault))
+        _log.exception("judge_failed", error=told(fault))
         return Verdict()
 
 
@@ -280,9 +285,11 @@ async def call(handler: Handler, context: Context, limits: TimeLimits) -> None:
         if handler.is_async:
             await handler.call(context.event, context)
         else:
-            await _in_thread(handler.call, context.event, context)
+            returned = await _in_thread(handler.call, context.event, context)
+            if inspect.isawaitable(returned):  # a plain function round an async one
+                await returned
     except asyncio.CancelledError as error:
-        if limits.end(task):
+        if limits.end(task) and not task.cancelling():
             raise AttemptTimedOut(handler.timeout_s) from error
         if task.cancelling():
             raise
@@ -305,36 +312,43 @@ class AttemptTimedOut(AttemptFailed):
         )
 
 
-async def _in_thread(function: Callable[..., Any], *arguments: Any) -> None:
+async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
     """Run a function in a thread of its own, which ends with the process even if it hangs."""
     loop = asyncio.get_running_loop()
-    ended: asyncio.Future[None] = loop.create_future()
+    ended: asyncio.Future[Any] = loop.create_future()
 
-    def end(error: BaseException | None) -> None:
+    def end(returned: Any, error: BaseException | None) -> None:
         if ended.done():
             return
+        if isinstance(error, StopIteration):  # which no future can hold
+            error = AttemptFailed("the handler raised StopIteration.")
         if error is None:
-            ended.set_result(None)
+            ended.set_result(returned)
         else:
             ended.set_exception(error)
 
     def run() -> None:
-        error: BaseException | None = None
+        returned, error = None, None
         try:
-            function(*arguments)
+            returned = function(*arguments)
         except BaseException as raised:  # noqa: BLE001 - it is raised where the thread is awaited
             error = raised
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(end, error)
+        with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+            loop.call_soon_threadsafe(end, returned, error)
 
     in_context = contextvars.copy_context()
     threading.Thread(target=in_context.run, args=(run,), daemon=True, name="handler").start()
-    await ended
+    return await ended
 
 
 def told(error: BaseException) -> str:
     """Return an error as a person wants to read it, bounded."""
-    text = str(error) if isinstance(error, EventLogError) else f"{type(error).__name__}: {error}"
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - foreign code: an error that cannot be shown is still one
+        text = "(no text)"
+    if not isinstance(error, EventLogError):
+        text = f"{type(error).__name__}: {text}"
     return _readable(text.rstrip(": "))[:LONGEST_ERROR]
 
 

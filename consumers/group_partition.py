@@ -7,7 +7,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from consumers.hand import Hand, ToldHand
+from consumers.hand import Hand
 from consumers.record import Record, decode_record
 from consumers.settlement import Settlement
 from eventlog.connection import in_our_words
@@ -55,7 +55,7 @@ class GroupPartition:
         self._fetch = load_script("consumers", "fetch")
         self._settle = load_script("consumers", "settle")
         self._read_lines = load_script("consumers", "read_lines")
-        self._pend = load_script("consumers", "pend")
+        self._heal_script = load_script("consumers", "heal")
         self._adopt = load_script("consumers", "adopt")
 
     def _line(self, conversation: str) -> str:
@@ -83,6 +83,9 @@ class GroupPartition:
                 return entries
             case b"group_gone":
                 await self._heal()
+                return await self.fetch(limit)
+            case b"foreign":
+                await self.make_sure()
                 return await self.fetch(limit)
             case b"went_back":
                 raise HistoryGap(
@@ -249,7 +252,7 @@ class GroupPartition:
             ]  # fmt: skip
             with in_our_words(self._log.settings):
                 reply = await self._adopt(
-                    self._log.client, [self._lease_key, self._stream], arguments
+                    self._log.client, [self._lease_key, self._stream, self._work], arguments
                 )
             if reply[0] != b"adopted":
                 raise self._fenced()
@@ -258,40 +261,17 @@ class GroupPartition:
 
     async def _heal(self) -> None:
         """Make a group that was lost again: neither what was settled nor what was not is forgotten."""
-        delivered = await self._delivered()
-        await GroupReader(self._log, self.lease.group, self.lease.partition).ensure(delivered)
+        partition, group = self.lease.partition, self.lease.group
+        await GroupReader(self._log, group, partition).check_reachable(await self._delivered())
+        lines = [self._line(conversation) for conversation, _, _ in await self.lines()]
+        keys = [self._lease_key, self._stream, self._work, self._blocked, *lines]
+        consumers = hand_consumer(partition), line_consumer(partition)
         with in_our_words(self._log.settings):
-            text = await self._ask("HGET", self._work, "hand")
-        told = ToldHand(text.decode()) if text else ToldHand.nothing()
-        after, in_hand = told.after, 0
-        while after < delivered:
-            page = await self._log.read_raw(self.lease.partition, after, PAGE_ENTRIES, delivered)
-            if not page:
-                break
-            ids = [str(entry.id) for entry in page if entry.id in told]
-            await self._make_pending(hand_consumer(self.lease.partition), ids)
-            in_hand, after = in_hand + len(ids), page[-1].id
-        waiting = 0
-        for conversation, _, length in await self.lines():
-            for start in range(0, length, PAGE_ENTRIES):
-                line, last = self._line(conversation), start + PAGE_ENTRIES - 1
-                with in_our_words(self._log.settings):
-                    waits = await self._ask("LRANGE", line, start, last)
-                await self._make_pending(line_consumer(self.lease.partition), waits)
-                waiting += len(waits)
-        _log.warning(
-            "group_healed",
-            group=self.lease.group,
-            partition=self.lease.partition,
-            in_hand=in_hand,
-            waiting=waiting,
-        )
-
-    async def _make_pending(self, consumer: str, ids: Sequence[str | bytes]) -> None:
-        if not ids:
-            return
-        arguments: list[Argument] = [self.lease.generation, self.lease.group, consumer, *ids]
-        with in_our_words(self._log.settings):
-            reply = await self._pend(self._log.client, [self._lease_key, self._stream], arguments)
-        if reply[0] != b"pending":
+            reply = await self._heal_script(
+                self._log.client, keys, [self.lease.generation, group, *consumers]
+            )
+        if reply[0] != b"healed":
             raise self._fenced()
+        _log.warning(
+            "group_healed", group=group, partition=partition, in_hand=reply[1], waiting=reply[2]
+        )

@@ -101,8 +101,7 @@ class Handlers:
                 getattr(call, "__call__", None)  # noqa: B004 - an object may be called as well
             )
             handler = Handler(call, is_async, timeout_s, retry or self._retry, record)
-            for each in types:
-                self._add(each, handler)
+            self._add(types, handler)
             return call
 
         return register
@@ -111,16 +110,22 @@ class Handlers:
         """Return the handler of an event type, None where nobody handles it."""
         return self._handlers.get(event_type) or self._handlers.get(ANY)
 
-    def _add(self, event_type: str | type[Event], handler: Handler) -> None:
-        name = event_type if isinstance(event_type, str) else str(event_type.__struct_config__.tag)
-        if name in self._handlers:
-            raise ConfigurationError(
-                f"{name} has a handler already: {_name(self._handlers[name].call)}.",
-                remedy="Give the second one a worker with a group of its own.",
-            )
-        self._handlers[name] = handler
-        if not isinstance(event_type, str) and event_type not in VOCABULARY:
-            self._own_types[event_type] = None
+    def _add(self, types: Sequence[str | type[Event]], handler: Handler) -> None:
+        names = [each if isinstance(each, str) else tag_of(each) for each in types]
+        for name in names:
+            if name in self._handlers:
+                raise ConfigurationError(
+                    f"{name} has a handler already: {_name(self._handlers[name].call)}.",
+                    remedy="Give the second one a worker with a group of its own.",
+                )
+        self._handlers.update(dict.fromkeys(names, handler))
+        own = (each for each in types if not isinstance(each, str) and each not in VOCABULARY)
+        self._own_types.update(dict.fromkeys(own))
+
+
+def tag_of(event_type: type[Event]) -> str:
+    """Return the type string of a class of events."""
+    return str(event_type.__struct_config__.tag)
 
 
 def _name(call: Call) -> str:

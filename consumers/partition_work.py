@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -13,10 +13,11 @@ from consumers.group_partition import GroupPartition
 from consumers.hand_over import line_up_hand, recover
 from consumers.intake import Intake
 from consumers.ordering import NOW_MS, Item, Order
-from consumers.record import NO_RECORD
+from consumers.record import NO_RECORD, Record
 from consumers.settlement import Settlement
 from consumers.special import REPLAY, NothingToReplay, OriginGone
 from consumers.work import Work
+from eventlog.entry import RawEntry
 from eventlog.errors import HistoryGap, VersionConflict
 from eventlog.logs import get_logger
 from eventlog.tasks import end
@@ -27,6 +28,9 @@ LOADED_ENTRIES = 1000
 
 LINE_PAGE_ENTRIES = 16
 """Entries of a line that are loaded together."""
+
+LOOK_AGAIN_MS = 20
+"""After which a line that could not be loaded is looked at again."""
 
 LINES_AT_ONCE = 32
 """Lines whose first entries are read in one step."""
@@ -56,8 +60,12 @@ class PartitionWork:
         self._loads: list[tuple[str, list[Item]]] = []
         self._runners: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        self._suspect: Item | None = None
+        """An entry of this partition that is tried alone among its like."""
         self._unwritten: tuple[Settlement, list[Item]] | None = None
         """Sent, but not known to be written: to be sent again before any other."""
+        self._expecting: Done | None = None
+        """Whose version is checked by what is unwritten."""
         self._fault: BaseException | None = None
         """What a runner did not expect."""
         self._is_over = False
@@ -85,6 +93,8 @@ class PartitionWork:
         finally:
             self._is_over = True
             await end(settling, fetching, leaving, *self._runners)
+            if self._suspect is not None:
+                self._work.slots.clear(self._suspect)
 
     # --- handling ------------------------------------------------------------------------------
 
@@ -128,8 +138,14 @@ class PartitionWork:
 
     async def _run_entries(self) -> None:
         """Handle entries while there are any that may begin."""
-        while not self._leaving.is_set() and (item := self._order.take()) is not None:
+        while not (self._leaving.is_set() or self._is_over):
+            item = self._order.take()
+            if item is None:
+                return
             outcome = await self._handle(item)
+            if item is self._suspect:
+                self._work.slots.clear(item)
+                self._suspect = None
             self._outcomes.append((item, outcome))
             if outcome is NOTHING_FOLLOWS:
                 self._order.pass_on(item)
@@ -138,12 +154,8 @@ class PartitionWork:
                 return
 
     async def _handle(self, item: Item) -> Outcome:
-        if item.record is not None and item.record.strikes >= self._work.max_strikes:
-            async with self._work.slots.suspect:
-                return await self._attempt(item)
-        return await self._attempt(item)
-
-    async def _attempt(self, item: Item) -> Outcome:
+        if item.handler is None:  # it waited in a line, and the program has changed meanwhile
+            return NOTHING_FOLLOWS
         if item.handler is REPLAY:
             return await self._replay(item)
         return await self._attempts.make(item, self._attempts.subject_of(item))
@@ -201,7 +213,8 @@ class PartitionWork:
         version = await self._insist(partial(self._place.settle, settlement))
         self._unwritten = None
         if version is not None:
-            self._conflict(settlement, finished[0], version)
+            assert self._expecting is not None
+            await self._conflict(finished[0], self._expecting, version)
             return True
         for item in finished:
             self._order.finish(item)
@@ -231,7 +244,7 @@ class PartitionWork:
             if (following := self._order.following(item)) is not None:
                 _begin(following, settlement)
             if expected is not None:
-                settlement.expected = expected
+                settlement.expected, self._expecting = expected, outcome
                 return finished
         self._intake.settle_into(settlement)
         for conversation, items in self._loads:
@@ -261,20 +274,21 @@ class PartitionWork:
                 settlement.remember(item.id, item.record.returned())
         settlement.line_up(first.conversation, front=fresh, due_ms=due_ms)
 
-    def _conflict(self, settlement: Settlement, item: Item, version: int) -> None:
+    async def _conflict(self, item: Item, outcome: Done, version: int) -> None:
         """Make a version that was not as expected the failure of the attempt."""
-        assert settlement.expected is not None
-        entity, expected_version = settlement.expected
+        assert outcome.expected is not None
+        entity, expected_version = outcome.expected
         if not item.in_line:
             self._place.hand.put_back(item.id)
-        if item.handler is REPLAY:
+        following: Outcome = Done()
+        if entity == item.event.entity:
             # Somebody settled the letter while it was replayed: theirs is the last word.
             _log.warning("replay_overtaken", letter=entity, group=self._work.group)
-            self._outcomes.appendleft((item, Done()))
-            return
-        error = VersionConflict(entity, expected_version, version)
-        subject = self._attempts.subject_of(item)
-        self._outcomes.appendleft((item, self._attempts.fail(item, subject, error)))
+        else:
+            assert outcome.subject is not None
+            error = VersionConflict(entity, expected_version, version)
+            following = await self._attempts.fail(item, outcome.subject, error)
+        self._outcomes.appendleft((item, following))
 
     # --- lines ---------------------------------------------------------------------------------
 
@@ -291,16 +305,31 @@ class PartitionWork:
             return False
         pages = await self._insist(partial(self._place.read_lines, due, LINE_PAGE_ENTRIES))
         for conversation, page in zip(due, pages, strict=True):
-            items = []
-            for raw, record in page:
-                item = self._work.item(self._partition, raw)
-                item.in_line, item.record = True, record
-                items.append(item)
+            items = self._begun_first(page)
             if items:
                 self._loads.append((conversation, items))
-            else:  # what it has is still to be written
-                self._order.put_off(conversation, now_ms + 1)
+            else:  # what it has is still to be written, or a suspect is to wait for another one
+                self._order.put_off(conversation, now_ms + LOOK_AGAIN_MS)
         return True
+
+    def _begun_first(self, page: Sequence[tuple[RawEntry, Record]]) -> list[Item]:
+        """Return the entries of a page that may be loaded together.
+
+        A suspect comes first and alone, if it comes: it may kill the process, so that its strikes must
+        not fall on another one, nor another's on it.
+        """
+        items: list[Item] = []
+        for raw, record in page:
+            item = self._work.item(self._partition, raw)
+            item.in_line, item.record = True, record
+            if record.strikes + 1 < self._work.max_strikes:
+                items.append(item)
+                continue
+            if not items and self._suspect is None and self._work.slots.suspect(item):
+                self._suspect = item
+                return [item]
+            return items
+        return items
 
     # --- the end -------------------------------------------------------------------------------
 

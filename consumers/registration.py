@@ -55,7 +55,8 @@ async def register(log: EventLog, group: str, start: Start = "beginning") -> Non
         # Who comes second finds the first one's position, so that both mean the same.
         with in_our_words(log.settings):
             work = log.keys.work(partition, group)
-            await log.client.hsetnx(work, "delivered", str(head))
+            for field in ("delivered", "hand"):  # nothing is in hand up to there
+                await log.client.hsetnx(work, field, str(head))
             stored = await log.client.hget(work, "delivered")
         position = EntryId.parse(stored or str(head))
         await GroupReader(log, group, partition).create(position)

@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from eventlog.errors import AttemptFailed, ConfigurationError, EventLogError, SendFailed
 
+LONGEST_WAIT_S = 7 * 86_400.0
+"""The longest that anybody is waited for, whatever is asked."""
+
 
 class Verdict(NamedTuple):
     """What an error says about another attempt."""
@@ -67,7 +70,8 @@ class Retry:
         # Beyond this exponent the longest delay is reached whatever the factor, without overflow.
         grown_s = self.first_delay_s * self.factor ** min(attempt - 1, 60)
         delay_s = min(grown_s, self.longest_delay_s) * (1 - self.jitter * rnd.random())
-        return max(delay_s, verdict.retry_after_s or 0.0)
+        asked_s = verdict.retry_after_s or 0.0
+        return max(delay_s, min(asked_s, LONGEST_WAIT_S)) if asked_s > 0 else delay_s
 
 
 def reason_of(error: BaseException) -> str:

@@ -13,8 +13,7 @@ class Slots:
     def __init__(self, count: int) -> None:
         self._free = count
         self._waiting: deque[Callable[[], None]] = deque()
-        self.suspect = asyncio.Lock()
-        """Held by an entry that may kill its process: two at once could not be told apart."""
+        self._suspect: object | None = None
 
     @property
     def is_wanted(self) -> bool:
@@ -39,3 +38,14 @@ class Slots:
             asyncio.get_running_loop().call_soon(self._waiting.popleft())
         else:
             self._free += 1
+
+    def suspect(self, entry: object) -> bool:
+        """Return whether an entry that may kill its process may begin: only one at once can be told."""
+        if self._suspect is None:
+            self._suspect = entry
+        return self._suspect is entry
+
+    def clear(self, entry: object) -> None:
+        """The suspect's attempt has ended, and the process lives."""
+        if self._suspect is entry:
+            self._suspect = None

@@ -9,6 +9,7 @@ from consumers.context import Context
 from consumers.handler import Handler, Handlers
 from consumers.origin import Origin, read_origin
 from consumers.retry import Retry
+from eventlog.connection import in_our_words
 from eventlog.errors import AttemptFailed
 from eventlog.event import Event, UnknownEvent
 from eventlog.ids import EntryId
@@ -84,9 +85,10 @@ class Origins:
         return Subject(event, entry_id, handler, request.letter, request.version, request.attempts)
 
     async def _version_of(self, request: DeadLetterReplayRequested, partition: int) -> int:
-        version = await self._log.client.hget(
-            self._log.keys.versions(partition), request.entity or ""
-        )
+        with in_our_words(self._log.settings):
+            version = await self._log.client.hget(
+                self._log.keys.versions(partition), request.entity or ""
+            )
         return int(version or 0)
 
     async def _origin(self, request: DeadLetterReplayRequested) -> tuple[EntryId, Event]:

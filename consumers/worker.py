@@ -140,12 +140,12 @@ class Worker:
 
         What runs then is waited for, what did not begin is returned, and all leases are given back.
         """
-        self._stop.clear()
-        await register(self.log, self.group, self._start)
         passing_on = asyncio.create_task(self._stop_with(stop)) if stop else None
         try:
+            await register(self.log, self.group, self._start)
             await self._leased.run(self._stop)
         finally:
+            self._stop.clear()
             await end(passing_on)
 
     def stop(self) -> None:

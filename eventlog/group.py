@@ -34,6 +34,18 @@ class GroupReader:
         the log ends before `position` (it was emptied or restored from an older backup), or when
         entries after it were trimmed.
         """
+        await self.check_reachable(position)
+        stands_at = stands_at or position
+        if await self.create(stands_at) and stands_at > START:
+            _log.warning(
+                "group_made_again",
+                group=self._group,
+                partition=self._partition,
+                position=str(stands_at),
+            )
+
+    async def check_reachable(self, position: EntryId) -> None:
+        """Raise HistoryGap unless the log reaches `position` and has everything after it."""
         head = await self.check(position)
         following = await self._log.read_raw(self._partition, position, 1)
         if head > position and (not following or following[0].id.n != position.n + 1):
@@ -42,14 +54,6 @@ class GroupReader:
                 f"partition {self._partition}: entries {position.n + 1} to {upto} "
                 f"are gone, and group {self._group!r} has not processed them.",
                 remedy="Rebuild from the archive.",
-            )
-        stands_at = stands_at or position
-        if await self.create(stands_at) and stands_at > START:
-            _log.warning(
-                "group_made_again",
-                group=self._group,
-                partition=self._partition,
-                position=str(stands_at),
             )
 
     async def create(self, position: EntryId) -> bool:

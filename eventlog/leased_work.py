@@ -132,14 +132,14 @@ class LeasedWork:
             elif partition in self._keeper.surplus:
                 self._hand_over(partition)
         for partition, lease in held.items():
-            if partition not in self._assignments.keys() | self._keeper.surplus:
+            if partition not in self._assignments.keys() | self._endings.keys():
                 leaving = asyncio.Event()
                 task = asyncio.create_task(self._serve(lease, leaving))
                 self._assignments[partition] = _Assignment(lease, task, leaving)
 
     async def _renewed(self) -> None:
         await self._keeper.refresh(releases=False)
-        for partition in self._keeper.surplus - self._assignments.keys():
+        for partition in self._keeper.surplus - self._assignments.keys() - self._endings.keys():
             await self._keeper.release(partition)
         await self._job.beat()
 
@@ -168,6 +168,8 @@ class LeasedWork:
         if self._grace_s:
             await asyncio.wait({assignment.task}, timeout=self._grace_s)
         await end(assignment.task)
+        if self._assignments.get(partition) is assignment:
+            del self._assignments[partition]
         if self._keeper.held.get(partition) == assignment.lease:  # or it was lost meanwhile
             with suppress(LogUnavailable):
                 await self._keeper.release(partition)
@@ -177,7 +179,6 @@ class LeasedWork:
             if ending.done():
                 ending.result()
                 del self._endings[partition]
-                self._assignments.pop(partition, None)
 
     async def _serve(self, lease: Lease, leaving: asyncio.Event) -> None:
         """Work on one partition, beginning anew after faults, until it is to be left or was lost."""

@@ -7,12 +7,15 @@ Returns, always an array whose first item says what happened:
   { 'entries', entry id up to which they reach, entries as XRANGE has them }
   { 'fenced' }                 the lease went to another owner; nothing delivered
   { 'group_gone' }             the group does not exist
+  { 'foreign' }                somebody else reads as the group: entries were delivered to another name;
+                               they count as delivered, and are to be taken over
   { 'went_back', entry id }    less was delivered than the owner has seen: the server lost it
 
 A script, because a plain XREADGROUP of an owner that has lost its lease unknowingly would put entries
 where the new owner does not look. Entries whose reply was lost are delivered again, before new ones.
 --]]
 --!include lease
+--!include group_position
 
 local lease, stream, work = KEYS[1], KEYS[2], KEYS[3]
 local generation, group, consumer, limit, seen = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -21,8 +24,7 @@ if not lease_is_held(lease, generation) then
   return { 'fenced' }
 end
 local delivered = redis.call('HGET', work, 'delivered') or '0-0'
-local seen_n = tonumber(string.match(seen, '-(%d+)$'))
-local delivered_n = tonumber(string.match(delivered, '-(%d+)$'))
+local seen_n, delivered_n = sequence_of(seen), sequence_of(delivered)
 if delivered_n < seen_n then
   return { 'went_back', delivered }
 end
@@ -39,5 +41,10 @@ if #entries > 0 then
     redis.call('HSET', work, 'delivered', last)
   end
   return { 'entries', last, entries }
+end
+local position = group_position(stream, group)
+if from == '>' and sequence_of(position) > delivered_n then
+  redis.call('HSET', work, 'delivered', position)
+  return { 'foreign' }
 end
 return { 'entries', delivered, {} }
