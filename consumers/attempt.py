@@ -54,12 +54,8 @@ class Subject(NamedTuple):
     event: Event
     id: EntryId
     handler: Handler
-    letter: str | None = None
-    """The letter that is replayed; None for an entry not yet parked."""
-    letter_version: int | None = None
-    """The version that it must still have."""
-    attempts_before: int = 0
-    """Attempts before its replay."""
+    replay: DeadLetterReplayRequested | None = None
+    """What asked for it; None for an entry that is handled in its turn."""
 
 
 class Done(NamedTuple):
@@ -125,8 +121,8 @@ class Attempts:
         context = self._context(item, subject)
         try:
             await call(subject.handler, context, self._limits)
-            if subject.letter is not None:
-                context.append(self._resolved(subject, subject.letter))
+            if subject.replay is not None:
+                context.append(self._resolved(subject.replay))
         except Exception as error:  # noqa: BLE001 - foreign code: its error is the attempt's failure
             return await self.fail(item, subject, error)
         results = await self._written_elsewhere(context.results)
@@ -143,7 +139,8 @@ class Attempts:
         return outcome._replace(results=await self._written_elsewhere(outcome.results))
 
     def _context(self, item: Item, subject: Subject) -> Context:
-        attempt = subject.attempts_before + (item.record.attempts if item.record else 0) + 1
+        before = subject.replay.attempts if subject.replay else 0
+        attempt = before + (item.record.attempts if item.record else 0) + 1
         return Context(self._log, self._group, self._partition, subject.id, subject.event, attempt)
 
     def _fail(self, item: Item, subject: Subject, error: Exception, reason: str | None) -> Outcome:
@@ -173,9 +170,8 @@ class Attempts:
 
     @staticmethod
     def _expected(subject: Subject) -> tuple[str, int] | None:
-        if subject.letter_version is None:
-            return None
-        return f"letter:{subject.letter}", subject.letter_version
+        replay = subject.replay
+        return None if replay is None else (str(replay.entity), replay.version)
 
     def _is_own_letter(self, event: Event) -> bool:
         """Return whether the event is a letter of this group: failing on it writes no further one."""
@@ -183,15 +179,16 @@ class Attempts:
 
     def _park(self, context: Context, subject: Subject, record: Record, error: Exception) -> None:
         """Append the letter. Its id derives from the entry, and from the replay that failed."""
-        event, failure = subject.event, record.failures[-1]
-        origin = f"{self._partition}/{subject.id}"
-        name = subject.letter or f"{self._group}:{origin}"
+        event, failure, replay = subject.event, record.failures[-1], subject.replay
+        home = replay or event  # where a letter lives stays the same
+        origin = replay.origin if replay else f"{self._partition}/{subject.id}"
+        name = replay.letter if replay else f"{self._group}:{origin}"
         text = getattr(event, "text", None)
         letter = DeadLetterParked(
-            id=letter_event_id("parked", name, subject.letter_version or 0),
+            id=letter_event_id("parked", name, replay.version if replay else 0),
             letter=name,
-            conversation=event.conversation,
-            session=event.session,
+            conversation=home.conversation,
+            session=home.session,
             occurred_at=failure.failed_at,
             group=self._group,
             reason=failure.code or "failed",
@@ -212,12 +209,12 @@ class Attempts:
                 msgspec.structs.replace(letter, text=None, traceback=None, failures=[], error=brief)
             )
 
-    def _resolved(self, subject: Subject, letter: str) -> DeadLetterResolved:
+    def _resolved(self, replay: DeadLetterReplayRequested) -> DeadLetterResolved:
         return DeadLetterResolved(
-            id=letter_event_id("resolved", letter, subject.letter_version or 0),
-            letter=letter,
-            conversation=subject.event.conversation,
-            session=subject.event.session,
+            id=letter_event_id("resolved", replay.letter, replay.version),
+            letter=replay.letter,
+            conversation=replay.conversation,
+            session=replay.session,
             occurred_at=self._log.clock.now_us(),
             group=self._group,
         )

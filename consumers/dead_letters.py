@@ -56,6 +56,7 @@ class Letter(Protocol):
     parked_at: int
     requested_at: int | None
     settled_at: int | None
+    discard_reason: str | None
     parked_entry: str | None
     """Where its latest parking stands, `partition/ms-n`."""
     parked_sequence: int
@@ -98,7 +99,9 @@ async def request_replay(log: EventLog, letters: Sequence[Letter]) -> list[Outco
 
 
 async def discard(log: EventLog, letters: Sequence[Letter], reason: str) -> list[Outcome]:
-    """Give parked letters up for good; return what became of each, in order.
+    """Give letters up for good; return what became of each, in order.
+
+    Those that are parked, and those that wait for their group to replay them.
 
     Raises InvalidEvent for a blank reason. May raise LogUnavailable, after which it may be called
     again.
@@ -116,7 +119,9 @@ async def discard(log: EventLog, letters: Sequence[Letter], reason: str) -> list
             group=letter.group,
             reason=reason.strip(),
         )
-        is_ours = letter.status == "parked" and await advance(log, event, letter.version)
+        is_waiting = letter.status == "replaying" and letter.runner is None
+        is_open = letter.status == "parked" or is_waiting
+        is_ours = is_open and await advance(log, event, letter.version)
         return Outcome(letter.letter, "discarded" if is_ours else "changed")
 
     return await _for_each(letters, give_up)
@@ -168,9 +173,11 @@ async def payload_of(log: EventLog, letter: Letter, past: Past | None = None) ->
     Decoded from JSON and not brought to the current schema; text where it is no JSON. `past` is
     asked where the entry has left the log. May raise HistoryGap, LogUnavailable.
     """
-    if letter.origin is None:
+    try:
+        origin = Origin.parse(letter.origin or "")
+    except ValueError:  # it has none, or one that only its producer understands
         return None
-    entry = await read_origin(log, Origin.parse(letter.origin), past)
+    entry = await read_origin(log, origin, past)
     if entry is None:
         return None
     try:

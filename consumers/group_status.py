@@ -55,7 +55,7 @@ class GroupPartitionStatus(NamedTuple):
     def is_quiet(self) -> bool:
         """Whether nothing delivered could be handled now."""
         is_due = self.next_due_ms is not None and self.next_due_ms <= self.now_ms
-        return not (self.in_hand_count or self.foreign_count or is_due)
+        return not (self.in_hand_count or self.foreign_count or is_due or self.is_missing)
 
 
 class GroupStatus(NamedTuple):

@@ -82,7 +82,7 @@ class Origins:
         handler = self._handlers.find(event.type)
         if handler is None:
             raise OriginGone(f"group {self._group!r} has no handler for {event.type} any more.")
-        return Subject(event, entry_id, handler, request.letter, request.version, request.attempts)
+        return Subject(event, entry_id, handler, request)
 
     async def _version_of(self, request: DeadLetterReplayRequested, partition: int) -> int:
         with in_our_words(self._log.settings):

@@ -169,7 +169,7 @@ class Worker:
                     if isinstance(fault, HistoryGap):
                         raise fault
                 if all(
-                    part.delivered.n >= head.n and part.is_quiet
+                    part.head.n >= part.delivered.n >= head.n and part.is_quiet
                     for part, head in zip(status.partitions, heads, strict=True)
                 ):
                     break

@@ -50,6 +50,8 @@ class DeadLetter(msgspec.Struct, omit_defaults=True):
     parked_at: int = 0
     settled_at: int | None = None
     """When it was resolved or discarded."""
+    discard_reason: str | None = None
+    """Why it was given up for good."""
     origin: str | None = None
     recipient: str | None = None
     text: str | None = None
@@ -125,6 +127,8 @@ class DeadLettersProjection(DocumentProjection[DeadLetter]):
             discarded = isinstance(event, DeadLetterDiscarded)
             state.status = "discarded" if discarded else "resolved"
             state.settled_at = event.occurred_at
+            if isinstance(event, DeadLetterDiscarded):
+                state.discard_reason = event.reason
         return state
 
     def index(self, key: str, state: DeadLetter) -> Iterator[IndexEntry]:  # noqa: ARG002 - the state has it

@@ -141,15 +141,22 @@ class TestDiscarding:
             await discard(any_log, [letter], reason)
         assert len(await events_of(any_log)) == 1
 
-    async def test_only_parked_letters_are_discarded(self, any_log):
+    async def test_what_changed_meanwhile_is_not_discarded(self, any_log):
         asked, done = await persisted(any_log, "asked"), await persisted(any_log, "done")
         await request_replay(any_log, [asked])
         await any_log.append(
             DeadLetterResolved(conversation="chat:1", letter="done", group="delivery")
         )
-        for letters in ([asked, done], [await found(any_log, n) for n in ("asked", "done")]):
-            outcomes = await discard(any_log, letters, "old")
-            assert [each.status for each in outcomes] == ["changed", "changed"]
+        outcomes = await discard(any_log, [asked, done], "old")
+        assert [each.status for each in outcomes] == ["changed", "changed"]
+
+    async def test_what_waits_for_its_group_can_be_discarded_and_says_why(self, any_log):
+        await request_replay(any_log, [await persisted(any_log, "asked")])
+        [outcome] = await discard(any_log, [await found(any_log, "asked")], "nobody is left")
+        assert outcome.status == "discarded"
+        assert (await found(any_log, "asked")).discard_reason == "nobody is left"
+        [outcome] = await discard(any_log, [await found(any_log, "asked")], "again")
+        assert outcome.status == "changed"
 
     async def test_a_replay_and_a_discarding_at_once_do_not_both_happen(self, any_log):
         letters = [await persisted(any_log, f"l{number}") for number in range(10)]
@@ -226,6 +233,7 @@ class TestExporting:
             "conversation": "chat:1",
             "group": "delivery",
             "status": "parked",
+            "discard_reason": None,
             "version": 1,
             "reason": "gone",
             "error": "404",

@@ -80,6 +80,7 @@ def test_a_letter_keeps_all_that_is_needed_to_send_it_again() -> None:
         text="hello",
         reply_to="m7",
         version=1,
+        parked_entry="0/1-1",
         parked_sequence=1,
         last_sequence=1,
     )
