@@ -38,7 +38,7 @@ class Settlement:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        """Tells it from the one before, so that it can be sent again."""
+        """Grows from one to the next, so that a repetition is known, however late it comes."""
         self.loads: list[tuple[str, list[Item]]] = []
         """Lines whose first entries may begin once this is written."""
         self.expected: tuple[str, int] | None = None
@@ -161,7 +161,7 @@ class Settlement:
             (
                 generation,
                 group,
-                f"{generation}:{self.number}",
+                self.number,
                 self._acks,
                 [text for pair in self._records.items() for text in pair],
                 self._forgotten,

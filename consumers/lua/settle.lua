@@ -6,7 +6,7 @@ ARGV  1 consumer of what is in hand   2 consumer of what waits in lines
       3 msgpack array:
         1 generation   of the lease, as acquired
         2 group
-        3 token        names this settlement
+        3 number       of the settlement; grows from one to the next of an owner
         4 acks         entry ids that are done with
         5 records      { entry id, record as JSON, ... } to be kept
         6 forgotten    entry ids whose records go
@@ -17,7 +17,8 @@ ARGV  1 consumer of what is in hand   2 consumer of what waits in lines
         9 hand         what is delivered and not settled, to be told after a loss of the group
 
 Returns, always an array whose first item says what happened:
-  { 'settled' }                       also where this settlement was written before: its reply was lost
+  { 'settled' }                       also where this settlement was written before: its reply was lost,
+                                      or it comes a second time, perhaps late
   { 'fenced' }                        the lease went to another owner; nothing written
   { 'group_gone' }                    the group does not exist; nothing written
   { 'conflict', actual version }      of the batch's expected version; nothing written
@@ -33,7 +34,7 @@ under a consumer of their own, so that whoever takes over finds what was in hand
 
 local lease, work, attempts, blocked, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local settlement = cmsgpack.unpack(ARGV[3])
-local generation, group, token = settlement[1], settlement[2], settlement[3]
+local generation, group, number = settlement[1], settlement[2], settlement[3]
 local acks, records, forgotten = settlement[4], settlement[5], settlement[6]
 local lines, batch, hand = settlement[7], settlement[8], settlement[9]
 local FIRST_LINE = 12
@@ -56,7 +57,9 @@ end
 if not lease_is_held(lease, generation) then
   return { 'fenced' }
 end
-if redis.call('HGET', work, 'token') == token then
+local settled_generation, settled_number =
+  string.match(redis.call('HGET', work, 'settled') or '', '^(%d+):(%d+)$')
+if tonumber(settled_generation) == generation and number <= tonumber(settled_number) then
   return { 'settled' }
 end
 if redis.pcall('XPENDING', stream, group).err then
@@ -99,5 +102,5 @@ for _, change in ipairs(lines) do
     redis.call('ZADD', blocked, 'NX', 0, conversation) -- a new line: due at once
   end
 end
-redis.call('HSET', work, 'token', token, 'hand', hand)
+redis.call('HSET', work, 'settled', string.format('%.0f:%.0f', generation, number), 'hand', hand)
 return { 'settled' }
