@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import tempfile
 import time
 from statistics import median, quantiles
 from typing import NamedTuple
 
+from bench.alone import measured_alone
 from bench.row import Row
 from consumers.context import Context
 from consumers.groups import forget
@@ -21,7 +21,6 @@ from consumers.registration import register
 from consumers.retry import Retry
 from consumers.worker import Worker
 from eventlog import Event, EventLog, MessageReceived
-from eventlog.collector import spared_collector
 from eventlog.tasks import end
 
 CHATS = 1000
@@ -115,12 +114,6 @@ async def measure(event_count: int, log: EventLog) -> list[Row]:
     return [Row(name, rate, "without it", limit, limit / rate, AIM, is_cost=True)]
 
 
-async def _measure_alone(event_count: int) -> list[Row]:
-    with spared_collector(), tempfile.TemporaryDirectory() as folder:
-        async with EventLog.open(data_dir=folder, key_prefix="bench") as log:
-            return await measure(event_count, log)
-
-
 def run(event_count: int) -> list[Row]:
-    """Return the row, measured on a server of its own."""
-    return asyncio.run(_measure_alone(event_count))
+    """Return the rows, measured on a server of its own."""
+    return measured_alone(measure, event_count)

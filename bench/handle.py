@@ -7,11 +7,10 @@ All go over the same entries in the same run, in turn; their medians are compare
 
 from __future__ import annotations
 
-import asyncio
-import tempfile
 import time
 from statistics import median
 
+from bench.alone import measured_alone
 from bench.events import fill
 from bench.project import drain
 from bench.row import Row
@@ -20,7 +19,6 @@ from consumers.groups import forget
 from consumers.handler import ANY, Handlers
 from consumers.worker import Worker
 from eventlog import Event, EventLog
-from eventlog.collector import spared_collector
 
 ROUNDS = 5
 AIM = 0.25
@@ -78,12 +76,6 @@ async def measure(event_count: int, log: EventLog) -> list[Row]:
     ]
 
 
-async def _measure_alone(event_count: int) -> list[Row]:
-    with spared_collector(), tempfile.TemporaryDirectory() as folder:
-        async with EventLog.open(data_dir=folder, key_prefix="bench") as log:
-            return await measure(event_count, log)
-
-
 def run(event_count: int) -> list[Row]:
     """Return the rows, measured on a server of its own."""
-    return asyncio.run(_measure_alone(event_count))
+    return measured_alone(measure, event_count)

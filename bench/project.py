@@ -6,16 +6,14 @@ the same entries in the same run; the two take turns and their medians are compa
 
 from __future__ import annotations
 
-import asyncio
-import tempfile
 import time
 from statistics import median
 from typing import Any
 
+from bench.alone import measured_alone
 from bench.events import fill
 from bench.row import Row
 from eventlog import EventLog
-from eventlog.collector import spared_collector
 from projections.builtin import DEFAULT_PROJECTIONS
 from projections.folding.letters import GROUP
 from projections.projecting.projector import Projector
@@ -68,12 +66,6 @@ async def measure(event_count: int, log: EventLog) -> list[Row]:
     return [Row("project, all views", rate, "XREADGROUP + XACK", limit, rate / limit, AIM)]
 
 
-async def _measure_alone(event_count: int) -> list[Row]:
-    with spared_collector(), tempfile.TemporaryDirectory() as folder:
-        async with EventLog.open(data_dir=folder, key_prefix="bench") as log:
-            return await measure(event_count, log)
-
-
 def run(event_count: int) -> list[Row]:
-    """Return the row, measured on a server of its own."""
-    return asyncio.run(_measure_alone(event_count))
+    """Return the rows, measured on a server of its own."""
+    return measured_alone(measure, event_count)

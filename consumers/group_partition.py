@@ -197,6 +197,8 @@ class GroupPartition:
 
     async def records(self, entry_ids: Sequence[EntryId]) -> list[Record]:
         """Return what is known of earlier attempts at these entries."""
+        if not entry_ids:
+            return []  # the server knows no question about nothing
         with in_our_words(self._log.settings):
             raws = await self._ask("HMGET", self._attempts, *map(str, entry_ids))
         return [decode_record(raw) for raw in raws]

@@ -5,23 +5,20 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 from consumers.attempt import Attempts
 from consumers.group_partition import GroupPartition
 from consumers.group_status import GroupStatus, group_status
-from consumers.handler import C, Handlers, Record
+from consumers.handler import Handlers
 from consumers.partition_work import PartitionWork
 from consumers.registration import Start, register
-from consumers.retry import Retry
 from consumers.slots import Slots
 from consumers.special import Origins
 from consumers.time_limit import TimeLimits
 from consumers.work import Work
 from eventlog.errors import ConfigurationError, EventLogError, HistoryGap
-from eventlog.event import Event
 from eventlog.lease import Lease, LeaseKeeper
 from eventlog.leased_work import Job, LeasedWork
 from eventlog.log import EventLog
@@ -100,6 +97,8 @@ class Worker:
         self.log = log
         self.group = group
         self.handlers = handlers or Handlers()
+        self.on = self.handlers.on
+        """Makes a function the handler of event types: `Handlers.on`."""
         self.settled_count = 0
         """Entries this worker has acknowledged, those that nobody handles included."""
         self._start: Start = start
@@ -124,16 +123,6 @@ class Worker:
         # Handlers that are called off may take a moment to clean up.
         grace_s = limits.stop_timeout_s + HAND_OVER_S
         self._leased = LeasedWork(log, LeaseKeeper(log, group, owner), job, grace_s=grace_s)
-
-    def on(
-        self,
-        *types: str | type[Event],
-        timeout_s: float | None = None,
-        retry: Retry | None = None,
-        record: Record | None = None,
-    ) -> Callable[[C], C]:
-        """Return a decorator that makes a function the handler of these event types: `Handlers.on`."""
-        return self.handlers.on(*types, timeout_s=timeout_s, retry=retry, record=record)
 
     async def run(self, stop: asyncio.Event | None = None) -> None:
         """Handle entries until `stop` is set or `stop()` is called; a server away is waited for.
