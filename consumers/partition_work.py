@@ -250,7 +250,7 @@ class PartitionWork:
         for conversation, items in self._loads:
             # What waited only for room is handled as fluently as if it had not; where an attempt failed
             # or died, one entry is begun after the other.
-            is_clean = all(item.record is NO_RECORD for item in items)
+            is_clean = all(item.record == NO_RECORD for item in items)
             for item in items if is_clean else items[:1]:
                 _begin(item, settlement)
             settlement.loads.append((conversation, items))
