@@ -30,7 +30,7 @@ class Hand(dict[EntryId, None]):
         '9-8 7-3 3-4,6-6'
         """
         ranges: list[str] = []
-        start = previous = 0
+        start, previous = 0, -1
         for _, n in self:
             if n != previous + 1:
                 if start:

@@ -51,7 +51,9 @@ class Retry:
         jitter: float = 0.2,
         judge: Callable[[Exception], Verdict] = judge,
     ) -> None:
-        if attempts < 1 or first_delay_s < 0 or factor < 1 or not 0 <= jitter <= 1:
+        # Asked for what must hold, since nothing holds of a nan.
+        are_delays = first_delay_s >= 0 and longest_delay_s >= 0
+        if attempts < 1 or not (are_delays and factor >= 1 and 0 <= jitter <= 1):
             raise ConfigurationError(
                 "a retry policy has at least 1 attempt, a delay of at least 0, a factor of at least 1 "
                 "and a jitter between 0 and 1."

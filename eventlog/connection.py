@@ -224,6 +224,11 @@ def translate(error: Exception, url: str) -> EventLogError | None:
             f"{place} is out of memory: {reason}.",
             remedy="Raise its maxmemory, or let the archive catch up and trim the log.",
         )
+    if code == "HEADLOST":
+        return EventLogError(
+            "the log's head was deleted while its entries are still there.",
+            remedy="Restore the server from a backup; do not delete keys of the log by hand.",
+        )
     if code in _UNAVAILABLE_CODES:
         return LogUnavailable(f"{place} cannot serve: {reason}.", remedy=_UNAVAILABLE_CODES[code])
     if isinstance(error, _UNREACHABLE):

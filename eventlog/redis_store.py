@@ -221,9 +221,4 @@ class RedisStore:
         translated = translate(error, self._settings.url or EMBEDDED)
         if translated is not None:
             return translated
-        if "HEADLOST" in str(error):
-            return EventLogError(
-                "the log's head was deleted while its entries are still there.",
-                remedy="Restore the server from a backup; do not delete keys of the log by hand.",
-            )
         return EventLogError(f"the server answered: {mask_url(str(error))}")
