@@ -10,15 +10,13 @@ The object is a projection, a class of one, or a list of them.
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Iterable, Sequence
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any
 
 from eventlog.errors import ConfigurationError
 from eventlog.event import Event
+from eventlog.loading import import_object
 from eventlog.vocabulary import VOCABULARY
 from projections.builtin import DEFAULT_PROJECTIONS
 from projections.projection import Projection, check_projections
@@ -36,7 +34,7 @@ def load_projections(named: Iterable[str] = ()) -> tuple[Projection, ...]:
     for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda p: p.name):
         found += _loaded(f"entry point {point.name!r} ({point.value})", point.load)
     for name in named:
-        found += _loaded(repr(name), lambda name=name: _import(name))
+        found += _loaded(repr(name), lambda name=name: import_object(name))
     check_projections(found)
     return tuple(found)
 
@@ -84,15 +82,3 @@ def _loaded(source: str, load: Any) -> list[Projection]:
 
 def _made(loaded: Any) -> Any:
     return loaded() if isinstance(loaded, type) and issubclass(loaded, Projection) else loaded
-
-
-def _import(name: str) -> Any:
-    module, _, path = name.partition(":")
-    if not module or not path:
-        raise ValueError("write it as module:object")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
-    found: Any = importlib.import_module(module)
-    for part in path.split("."):
-        found = getattr(found, part)
-    return found

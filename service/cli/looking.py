@@ -1,4 +1,4 @@
-"""Commands that look: `tail`, `history`, `sessions`, `dead-letters`, `status`."""
+"""Commands that look: `tail`, `history`, `sessions`, `status`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from consumers.groups import groups
+from consumers.registration import RESERVED
 from eventlog.entry import Entry
+from eventlog.ids import EntryId
 from eventlog.log import EventLog
 from eventlog.session import SessionStatus
 from eventlog.settings import Settings
 from eventlog.vocabulary import MessageType
 from projections.projecting.projector import Projector
 from projections.views.activity import Activity
-from projections.views.dead_letters import DeadLetters, LetterStatus
 from projections.views.history import History
 from projections.views.sessions import Sessions
-from service.cli.ages import age_us
+from service.cli.grouping import as_document, show_short
 from service.cli.options import AsJson, CursorOption, Limit, examples, run, settings_of
 from service.cli.output import (
     cell,
@@ -51,14 +53,6 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=examples("eventlog sessions --status active", "eventlog sessions --json"))(
         sessions
     )
-    app.command(
-        "dead-letters",
-        epilog=examples(
-            "eventlog dead-letters --reason mailboxfull",
-            "eventlog dead-letters --status parked --older-than 2h",
-            "eventlog dead-letters --json",
-        ),
-    )(dead_letters)
     app.command(epilog=examples("eventlog status", "eventlog status --json"))(status)
 
 
@@ -215,85 +209,8 @@ async def _sessions(
     _print_cursor(page.cursor, "more")
 
 
-def dead_letters(
-    context: typer.Context,
-    status: Annotated[LetterStatus | None, typer.Option(help="Only of this status.")] = None,
-    group: Annotated[str | None, typer.Option(help="Parked by this group.")] = None,
-    conversation: Annotated[str | None, typer.Option(help="Parked in this conversation.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Parked for this reason.")] = None,
-    older_than: Annotated[
-        int | None,
-        typer.Option(parser=age_us, metavar="AGE", help="Parked longer ago: 30m, 2h, 7d, 1d12h."),
-    ] = None,
-    newer_than: Annotated[
-        int | None, typer.Option(parser=age_us, metavar="AGE", help="Parked since then.")
-    ] = None,
-    limit: Limit = 20,
-    cursor: CursorOption = None,
-    as_json: AsJson = False,
-) -> None:
-    """List dead letters, newest first, by age and at most one other filter, with counts by reason."""
-    filters = {"status": status, "group": group, "conversation": conversation, "reason": reason}
-    ages = newer_than, older_than
-    if newer_than is not None and older_than is not None and newer_than <= older_than:
-        raise typer.BadParameter("--newer-than must be longer ago than --older-than.")
-    run(_dead_letters(settings_of(context), filters, ages, limit, cursor, as_json=as_json))
-
-
-async def _dead_letters(
-    settings: Settings,
-    filters: dict[str, Any],
-    ages_us: tuple[int | None, int | None],
-    limit: int,
-    cursor: str | None,
-    *,
-    as_json: bool,
-) -> None:
-    async with EventLog.open(settings=settings) as log:
-        letters = DeadLetters(log)
-        now_us = log.clock.now_us()
-        after, before = (None if age is None else now_us - age for age in ages_us)
-        page = await letters.list(
-            **filters, parked_after_us=after, parked_before_us=before, limit=limit, cursor=cursor
-        )
-        reasons = await letters.counts_by_reason()
-    if as_json:
-        print_json({"dead_letters": page.items, "reasons": reasons, "cursor": page.cursor})
-        return
-    rows = [
-        (
-            moment(e.parked_at),
-            e.letter,
-            e.status,
-            e.group,
-            e.reason,
-            e.attempts,
-            e.recipient,
-            e.error,
-        )
-        for e in page.items
-    ]
-    columns = (
-        "parked (UTC)",
-        "letter",
-        "status",
-        "group",
-        "reason",
-        "attempts",
-        "recipient",
-        "error",
-    )
-    if not print_table(columns, rows, spare=("status", "attempts", "group")):
-        say("no such dead letters", "yellow")
-    ranked = sorted(reasons.items(), key=lambda item: -item[1])
-    if ranked:
-        listed = ", ".join(f"{clean(reason)} {count:,}" for reason, count in ranked)
-        console.print(f"\nparked: {listed}", markup=False, emoji=False, soft_wrap=True)
-    _print_cursor(page.cursor, "more")
-
-
 def status(context: typer.Context, as_json: AsJson = False) -> None:
-    """Show how far log, read models and archive are, per partition and in total."""
+    """Show how far log, read models, archive and consumer groups are."""
     run(_status(settings_of(context), as_json=as_json))
 
 
@@ -302,8 +219,11 @@ async def _status(settings: Settings, *, as_json: bool) -> None:
         projecting = await Projector(log).status()
         archiving = await new_archiver(log).status()
         totals = await Activity(log).by_type()
+        consuming = [each for each in await groups(log) if each.name not in RESERVED]
     if as_json:
-        print_json({"projector": projecting, "archiver": archiving, "events_by_type": totals})
+        partitions = {"projector": _named(projecting), "archiver": _named(archiving)}
+        documents = [as_document(each) for each in consuming]
+        print_json({**partitions, "groups": documents, "events_by_type": totals})
         return
     rows = [
         (
@@ -325,9 +245,19 @@ async def _status(settings: Settings, *, as_json: bool) -> None:
     console.print(
         f"\n{entries:,} entries, {behind:,} not yet projected, {unarchived:,} not yet archived."
     )
+    show_short(consuming)
     print_table(("type", "events"), sorted(totals.items(), key=lambda item: (-item[1], item[0])))
     if behind or unarchived:
         say("`eventlog up` projects and archives continuously.", "dim")
+
+
+def _named(value: Any) -> Any:
+    """Return what JSON has room for: tuples with names as objects, entry ids as their text."""
+    if isinstance(value, EntryId):
+        return str(value)
+    if hasattr(value, "_asdict"):
+        return {name: _named(each) for name, each in value._asdict().items()}
+    return [_named(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _print_cursor(cursor: str | None, what: str) -> None:

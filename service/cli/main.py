@@ -13,7 +13,18 @@ import typer
 
 from eventlog.errors import ConfigurationError, EventLogError, InvalidQuery
 from eventlog.settings import load_settings, mask_url
-from service.cli import demo, doctor, importing, looking, projecting, querying, running
+from service.cli import (
+    demo,
+    doctor,
+    grouping,
+    importing,
+    lettering,
+    looking,
+    projecting,
+    querying,
+    running,
+    working,
+)
 from service.cli.options import examples
 from service.cli.output import FAILED, OK, WRONG_USAGE, OutputClosed, one_line, say
 from service.telemetry import configure_logs
@@ -65,7 +76,9 @@ def options(
     )
 
 
-for module in (demo, running, importing, looking, querying, projecting, doctor):
+for module in (
+    demo, running, working, importing, looking, lettering, grouping, querying, projecting, doctor,
+):  # fmt: skip
     module.register(app)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 from eventlog.collector import spared_collector
+from eventlog.errors import ConfigurationError
 from eventlog.settings import Settings
 
 T = TypeVar("T")
@@ -22,6 +24,7 @@ CursorOption = Annotated[
     str | None, typer.Option("--cursor", help="Go on where a page ended: its last line says how.")
 ]
 ByPartition = Annotated[bool, typer.Option("--partitions", help="A line for each partition.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 ProjectionName = Annotated[
     str, typer.Argument(help="A projection: `eventlog projections` lists them.")
 ]
@@ -47,6 +50,23 @@ def settings_of(context: typer.Context) -> Settings:
     return load()
 
 
+def is_bare(context: typer.Context) -> bool:
+    """Return whether a group of commands was called without one of them.
+
+    Raises ConfigurationError for options before one: they would count for nothing.
+    """
+    if context.invoked_subcommand is None:
+        return True
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise ConfigurationError(
+                f"an option stands before {context.invoked_subcommand!r}.",
+                remedy="Give options after the command.",
+            )
+    return False
+
+
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Return what the command's work returns; leave with 128 + the signal where one ended it.
 
@@ -63,29 +83,53 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         raise typer.Exit(128 + received[0]) from None
 
 
+_cancel: ContextVar[Callable[[int], object]] = ContextVar("_cancel")
+"""Cancels the command that runs, because of a signal."""
+
+
 async def _stoppable(work: Coroutine[Any, Any, T], received: list[int]) -> T:
     task = asyncio.current_task()
     assert task is not None
 
-    def stop(number: int) -> None:
+    def cancel(number: int) -> None:
         received.append(number)
         task.cancel()
 
-    on_first_signal(stop)
+    _cancel.set(cancel)
+    on_first_signal(cancel)
     return await work
 
 
 def on_first_signal(call: Callable[[int], object]) -> None:
-    """Call back at the first signal to stop; a second one ends the process at once.
+    """Call back at the first signal to stop; a second one cancels the command, a third ends it.
 
     The loop calls, not the interpreter in the midst of anything: the work then stands at an await.
     """
     loop = asyncio.get_running_loop()
+    cancel = _cancel.get()
 
-    def once(number: int) -> None:
-        for each in _SIGNALS:
-            loop.remove_signal_handler(each)
+    def first(number: int) -> None:
+        if call is cancel:
+            _let_signals_end(loop)
+        else:
+            _handle_signals(loop, second)
         call(number)
 
+    def second(number: int) -> None:
+        _let_signals_end(loop)
+        cancel(number)
+
+    _handle_signals(loop, first)
+
+
+def _handle_signals(loop: asyncio.AbstractEventLoop, handler: Callable[[int], None]) -> None:
     for number in _SIGNALS:
-        loop.add_signal_handler(number, once, number)
+        loop.add_signal_handler(number, handler, number)
+
+
+def _let_signals_end(loop: asyncio.AbstractEventLoop) -> None:
+    """Let the next signal end the process at once."""
+    for number in _SIGNALS:
+        loop.remove_signal_handler(number)
+    # A KeyboardInterrupt amid the loop's own work may lose a wakeup: what waits for it never ends.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

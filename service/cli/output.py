@@ -203,6 +203,11 @@ def one_line(text: str) -> str:
     return clean(_EXCERPT.sub(r" (line \1).", text))
 
 
+def many(count: int, noun: str, plural: str | None = None) -> str:
+    """Return a count with its noun: `1 letter`, `1,200 entries`."""
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 def moment(time_us: int | None) -> datetime | None:
     """Return a time in µs UTC as a datetime for a table."""
     if time_us is None:

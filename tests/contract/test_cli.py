@@ -34,7 +34,7 @@ from tests.support import RawServer, eventually
 SAMPLE = Path(__file__).parent.parent.parent / "examples" / "data"
 CHAT = "irc:#mediawiki"
 COMMANDS = (
-    "demo up import tail history sessions dead-letters query status projections doctor".split()  # noqa: SIM905 - as in the help
+    "demo up worker import tail history sessions dead-letters groups query status projections doctor".split()  # noqa: SIM905 - as in the help
 )
 OF_ANOTHER_CHAT = encode_cursor(("other", "older", (1, 1, 1), (None, None, None)))
 SESSION = re.compile(r"openhands:ponylang__ponyc-\d{4}:2025-04-30T\d\d:\d\d:\d\d")
