@@ -62,8 +62,8 @@ class Done(NamedTuple):
     """The entry is done with, for good or as a dead letter."""
 
     results: Sequence[Result] = ()
-    expected: tuple[str, int] | None = None
-    """An entity and the version that it must have when this is written."""
+    expected: Sequence[tuple[str, int]] = ()
+    """Entities and the versions that they must have when this is written."""
     subject: Subject | None = None
     """What was handled, where a version is expected."""
 
@@ -126,8 +126,8 @@ class Attempts:
         except Exception as error:  # noqa: BLE001 - foreign code: its error is the attempt's failure
             return await self.fail(item, subject, error)
         results = await self._written_elsewhere(context.results)
-        expected = context.expected or self._expected(subject)
-        if not results and expected is None:
+        expected = [*context.expected, *self._expected(subject)]
+        if not results and not expected:
             return NOTHING_FOLLOWS
         return Done(results, expected, subject)
 
@@ -169,9 +169,9 @@ class Attempts:
         return Again(now_us // 1000 + round(delay_s * 1000), record, context.results)
 
     @staticmethod
-    def _expected(subject: Subject) -> tuple[str, int] | None:
+    def _expected(subject: Subject) -> Sequence[tuple[str, int]]:
         replay = subject.replay
-        return None if replay is None else (str(replay.entity), replay.version)
+        return () if replay is None else [(str(replay.entity), replay.version)]
 
     def _is_own_letter(self, event: Event) -> bool:
         """Return whether the event is a letter of this group: failing on it writes no further one."""
@@ -235,7 +235,7 @@ class Attempts:
                 error=told(error),
             )
         )
-        return Done(context.results, (request.entity or "", request.version))
+        return Done(context.results, [(str(request.entity), request.version)])
 
     async def _written_elsewhere(self, results: Sequence[Result]) -> Sequence[Result]:
         """Return the results of this partition, having appended those of others."""

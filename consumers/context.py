@@ -59,7 +59,7 @@ class Context:
         """From 1; a replay counts on."""
         self._named = ""
         self._results: list[Result] | None = None
-        self._expected: tuple[str, int] | None = None
+        self._expected: list[tuple[str, int]] = []
 
     @property
     def idempotency_key(self) -> str:
@@ -76,8 +76,8 @@ class Context:
         return self._results or []
 
     @property
-    def expected(self) -> tuple[str, int] | None:
-        """The entity and the version it must have when the results are written."""
+    def expected(self) -> list[tuple[str, int]]:
+        """Entities and the versions they must have when the results are written."""
         return self._expected
 
     def append(self, event: Event, *, expected_version: int | None = None) -> None:
@@ -107,9 +107,10 @@ class Context:
         results.append(Result(event, self.log.codec.encode(event).decode(), partition))
 
     def _expect(self, event: Event, partition: int, version: int) -> None:
-        if event.entity is None or partition != self.partition or self._expected is not None:
+        if event.entity is None or partition != self.partition:
             raise InvalidEvent(
                 f"the version expected of {event.type} cannot be checked.",
-                remedy="One entity of the handled event's own partition can be checked per attempt.",
+                remedy="Only entities of the handled event's own partition can be checked.",
             )
-        self._expected = event.entity, version
+        if all(entity != event.entity for entity, _ in self._expected):
+            self._expected.append((event.entity, version))

@@ -125,10 +125,10 @@ class GroupPartition:
 
     # --- settlement ----------------------------------------------------------------------------
 
-    async def settle(self, settlement: Settlement) -> int | None:
-        """Write a settlement, which is safe to repeat; return the version that was not as expected.
+    async def settle(self, settlement: Settlement) -> tuple[str, int] | None:
+        """Write a settlement, which is safe to repeat.
 
-        None is success.
+        Return an entity that was not as expected, and its version; None is success.
         """
         partition, group = self.lease.partition, self.lease.group
         window_ms = self._log.settings.dedup_window_s * 1000
@@ -143,8 +143,8 @@ class GroupPartition:
         match reply:
             case [b"settled"]:
                 return None
-            case [b"conflict", int(version)]:
-                return version
+            case [b"conflict", int(version), bytes(entity)]:
+                return entity.decode(), version
             case [b"group_gone"]:
                 await self._heal()
                 return await self.settle(settlement)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from redis.exceptions import ResponseError
 
 from consumers.group_partition import hand_consumer, line_consumer
+from consumers.hand import Hand
 from eventlog.connection import in_our_words
 from eventlog.ids import START, EntryId
 from eventlog.lease import LeaseKeeper
@@ -100,12 +101,13 @@ async def _partition_status(
 ) -> GroupPartitionStatus:
     stream, blocked = log.keys.stream(partition), log.keys.blocked(partition, group)
     pipeline = log.client.pipeline(transaction=False)
-    pipeline.execute_command("HGET", log.keys.work(partition, group), "delivered")
+    pipeline.execute_command("HMGET", log.keys.work(partition, group), "delivered", "hand")
     pipeline.execute_command("XPENDING", stream, group)
     pipeline.execute_command("ZCARD", blocked)
     pipeline.execute_command("ZRANGE", blocked, 0, 0, "WITHSCORES")
     with in_our_words(log.settings):
-        delivered, pending, blocked_count, first_due = await pipeline.execute(raise_on_error=False)
+        told, pending, blocked_count, first_due = await pipeline.execute(raise_on_error=False)
+        delivered, hand = told
         if delivered is None:
             delivered = await _last_delivered(log, stream, group)
     position = EntryId.parse(delivered) if delivered else START
@@ -113,6 +115,9 @@ async def _partition_status(
     counts = {} if is_missing else _by_consumer(pending)
     in_hand = counts.pop(hand_consumer(partition), 0)
     waiting = counts.pop(line_consumer(partition), 0)
+    if is_missing and hand:
+        in_hand = Hand.told_count(hand.decode(), position)
+        waiting = await _waiting_in_lines(log, partition, group)
     oldest = None if is_missing else _lowest(pending)
     if oldest is None and position < head:
         following = await log.read_raw(partition, position, 1)
@@ -132,6 +137,18 @@ async def _partition_status(
         is_missing=is_missing,
         now_ms=now_ms,
     )
+
+
+async def _waiting_in_lines(log: EventLog, partition: int, group: str) -> int:
+    """Return how many entries stand in lines, where the server has lost what was pending."""
+    with in_our_words(log.settings):
+        names = await log.client.execute_command(
+            "ZRANGE", log.keys.blocked(partition, group), 0, -1
+        )
+        pipeline = log.client.pipeline(transaction=False)
+        for name in names:
+            pipeline.execute_command("LLEN", log.keys.line(partition, group, name.decode()))
+        return sum(await pipeline.execute())
 
 
 async def _last_delivered(log: EventLog, stream: str, group: str) -> bytes | None:

@@ -15,6 +15,14 @@ class Hand(dict[EntryId, None]):
     seen: EntryId = START
     """Up to here the owner knows what was delivered."""
 
+    @staticmethod
+    def told_count(text: str, delivered: EntryId) -> int:
+        """Return how many entries are in hand that a text tells of, or were delivered since."""
+        seen, _, ranges = (*text.split(" "), "", "")[:3]
+        told = [each.split("-") for each in ranges.split(",") if each]
+        since = max(0, delivered.n - EntryId.parse(seen).n)
+        return since + sum(int(last) - int(first) + 1 for first, last in told)
+
     def put_back(self, entry_id: EntryId) -> None:
         """Take an entry in hand again that was given up too early."""
         entries = sorted([*self, entry_id])

@@ -35,6 +35,9 @@ LOOK_AGAIN_MS = 20
 LINES_AT_ONCE = 32
 """Lines whose first entries are read in one step."""
 
+HAND_OVER_S = 3.0
+"""How long an owner that leaves tries to return what it has in hand; its successor gives it a strike."""
+
 _log = get_logger("worker")
 
 T = TypeVar("T")
@@ -89,7 +92,10 @@ class PartitionWork:
             await end(fetching)
             await self._let_runners_end()
             await end(settling)
-            await self._return_the_rest()
+            async with asyncio.timeout(HAND_OVER_S):  # the server may be away
+                await self._return_the_rest()
+        except TimeoutError:
+            _log.warning("not_handed_over", group=self._work.group, partition=self._partition)
         finally:
             self._is_over = True
             await end(settling, fetching, leaving, *self._runners)
@@ -210,11 +216,11 @@ class PartitionWork:
                 return False
             self._unwritten = settlement, finished
         settlement, finished = self._unwritten
-        version = await self._insist(partial(self._place.settle, settlement))
+        unlike = await self._insist(partial(self._place.settle, settlement))
         self._unwritten = None
-        if version is not None:
+        if unlike is not None:
             assert self._expecting is not None
-            await self._conflict(finished[0], self._expecting, version)
+            await self._conflict(finished[0], self._expecting, *unlike)
             return True
         for item in finished:
             self._order.finish(item)
@@ -231,7 +237,7 @@ class PartitionWork:
         finished: list[Item] = []
         while self._outcomes and not settlement.is_full:
             item, outcome = self._outcomes[0]
-            expected = outcome.expected if isinstance(outcome, Done) else None
+            expected = outcome.expected if isinstance(outcome, Done) else ()
             if not settlement.has_room_for(outcome.results, expected):
                 return finished
             self._outcomes.popleft()
@@ -243,7 +249,7 @@ class PartitionWork:
             finished.append(item)
             if (following := self._order.following(item)) is not None:
                 _begin(following, settlement)
-            if expected is not None:
+            if expected:
                 settlement.expected, self._expecting = expected, outcome
                 return finished
         self._intake.settle_into(settlement)
@@ -274,19 +280,17 @@ class PartitionWork:
                 settlement.remember(item.id, item.record.returned())
         settlement.line_up(first.conversation, front=fresh, due_ms=due_ms)
 
-    async def _conflict(self, item: Item, outcome: Done, version: int) -> None:
+    async def _conflict(self, item: Item, outcome: Done, entity: str, version: int) -> None:
         """Make a version that was not as expected the failure of the attempt."""
-        assert outcome.expected is not None
-        entity, expected_version = outcome.expected
         if not item.in_line:
             self._place.hand.put_back(item.id)
         following: Outcome = Done()
-        if entity == item.event.entity:
+        if entity == item.event.entity and item.handler is REPLAY:
             # Somebody settled the letter while it was replayed: theirs is the last word.
             _log.warning("replay_overtaken", letter=entity, group=self._work.group)
         else:
             assert outcome.subject is not None
-            error = VersionConflict(entity, expected_version, version)
+            error = VersionConflict(entity, dict(outcome.expected)[entity], version)
             following = await self._attempts.fail(item, outcome.subject, error)
         self._outcomes.appendleft((item, following))
 

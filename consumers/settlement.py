@@ -41,8 +41,8 @@ class Settlement:
         """Grows from one to the next, so that a repetition is known, however late it comes."""
         self.loads: list[tuple[str, list[Item]]] = []
         """Lines whose first entries may begin once this is written."""
-        self.expected: tuple[str, int] | None = None
-        """The entity and the version it must have: then only one entry is settled here."""
+        self.expected: Sequence[tuple[str, int]] = ()
+        """Entities and the versions they must have: then only one entry is settled here."""
         self._acks: list[str] = []
         self._records: dict[str, str] = {}
         self._forgotten: list[str] = []
@@ -72,7 +72,7 @@ class Settlement:
         )
 
     def has_room_for(
-        self, results: Sequence[Result], expected: tuple[str, int] | None = None
+        self, results: Sequence[Result], expected: Sequence[tuple[str, int]] = ()
     ) -> bool:
         """Return whether these results can be written in the same step.
 

@@ -12,7 +12,8 @@ from consumers.attempt import Attempts
 from consumers.group_partition import GroupPartition
 from consumers.group_status import GroupStatus, group_status
 from consumers.handler import Handlers
-from consumers.partition_work import PartitionWork
+from consumers.partition_work import HAND_OVER_S, PartitionWork
+from consumers.patience import insist
 from consumers.registration import Start, register
 from consumers.slots import Slots
 from consumers.special import Origins
@@ -34,9 +35,6 @@ MAX_STRIKES = 3
 
 STOP_TIMEOUT_S = 10.0
 """What runs when a worker stops has so long to end."""
-
-HAND_OVER_S = 5.0
-"""Beyond that, a partition has so long to be settled before its work is cancelled."""
 
 CAUGHT_UP_POLL_S = 0.02
 """How often `run_once` looks whether all is handled."""
@@ -121,7 +119,7 @@ class Worker:
         )
         job = Job(self._serve, self._on_fault, self._beat)
         # Handlers that are called off may take a moment to clean up.
-        grace_s = limits.stop_timeout_s + HAND_OVER_S
+        grace_s = limits.stop_timeout_s + 2 * HAND_OVER_S
         self._leased = LeasedWork(log, LeaseKeeper(log, group, owner), job, grace_s=grace_s)
 
     async def run(self, stop: asyncio.Event | None = None) -> None:
@@ -131,7 +129,7 @@ class Worker:
         """
         passing_on = asyncio.create_task(self._stop_with(stop)) if stop else None
         try:
-            await register(self.log, self.group, self._start)
+            await self._register()
             await self._leased.run(self._stop)
         finally:
             self._stop.clear()
@@ -171,6 +169,18 @@ class Worker:
     async def status(self) -> GroupStatus:
         """Return how far the group is, the part of other workers included."""
         return await group_status(self.log, self.group)
+
+    async def _register(self) -> None:
+        """Make sure of the group, waiting for a server that is away, but not when told to stop."""
+        asking = partial(register, self.log, self.group, self._start)
+        registering = asyncio.create_task(insist(self.log, asking, partial(self._on_fault, 0)))
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({registering, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if registering.done():
+                registering.result()
+        finally:
+            await end(registering, stopping)
 
     # --- the work on a partition ---------------------------------------------------------------
 

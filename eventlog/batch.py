@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -28,7 +29,8 @@ class Batch(NamedTuple):
     events: list[str]
     ids: list[str] | None
     entities: list[tuple[int, str]]
-    expected: tuple[str, int] | None = None
+    expected: Sequence[tuple[str, int]] = ()
+    """Entities and the versions they must have."""
     producer: ProducerStamp | None = None
 
 
@@ -49,6 +51,7 @@ class Appended(NamedTuple):
 class Conflict(NamedTuple):
     """The entity is at another version; nothing was written."""
 
+    entity: str
     actual_version: int
 
 
@@ -74,7 +77,7 @@ def batch_parts(batch: Batch, dedup_window_ms: int) -> tuple[Any, ...]:
         batch.ids or False,
         dedup_window_ms,
         entities,
-        batch.expected or False,
+        [item for pair in batch.expected for item in pair] or False,
         batch.producer or False,
     )
 
@@ -90,8 +93,8 @@ def unpack_outcome(reply: list[object]) -> Outcome:
                 {i - 1: EntryId.parse(o) if o else None for i, o in _pairs(duplicates)},
                 {i - 1: version for i, version in _pairs(versions)},
             )
-        case [b"conflict", int(actual_version)]:
-            return Conflict(actual_version)
+        case [b"conflict", int(actual_version), bytes(entity)]:
+            return Conflict(entity.decode(), actual_version)
         case [b"gap", int(last_position)]:
             return Gap(last_position)
     raise TypeError(f"append.lua replied {reply!r}")

@@ -196,5 +196,14 @@ class LeasedWork:
                 return
             if self._log.clock.monotonic_s() - started_s > RETRY_LONGEST_S:
                 delay_s = RETRY_FIRST_S
-            await self._log.clock.sleep(delay_s)
+            await self._pause(leaving, delay_s)
             delay_s = min(2 * delay_s, RETRY_LONGEST_S)
+
+    async def _pause(self, leaving: asyncio.Event, duration_s: float) -> None:
+        """Return after that time, or when the partition is to be left."""
+        pausing = asyncio.create_task(self._log.clock.sleep(duration_s))
+        told = asyncio.create_task(leaving.wait())
+        try:
+            await asyncio.wait({pausing, told}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end(pausing, told)

@@ -64,10 +64,10 @@ class MemoryStore:
             if known and ms // self._window_ms - known[1] <= 1:
                 duplicates.setdefault(index, known[0])
         fresh = [i for i in range(len(batch.events)) if i not in duplicates]
-        if batch.expected and fresh:
-            actual = part.versions.get(batch.expected[0], 0)
-            if actual != batch.expected[1]:
-                return Conflict(actual)
+        for entity, version in batch.expected if fresh else ():
+            actual = part.versions.get(entity, 0)
+            if actual != version:
+                return Conflict(entity, actual)
         return self._write(part, batch, ms, fresh, duplicates)
 
     def _write(

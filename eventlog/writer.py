@@ -145,9 +145,9 @@ class _Lane:
         match outcome:
             case Appended():
                 _answer(group, self._partition, outcome)
-            case Conflict(actual_version):
+            case Conflict(entity, actual_version):
                 assert group[0].expected
-                _fail(group, VersionConflict(*group[0].expected, actual_version))
+                _fail(group, VersionConflict(entity, group[0].expected[1], actual_version))
             case Gap():
                 raise AssertionError("a batch without producer cannot have a gap")
 
@@ -155,7 +155,8 @@ class _Lane:
 def _merge(group: list[Request]) -> Batch:
     if len(group) == 1:
         only = group[0]
-        return Batch(only.events, only.ids, only.entities, only.expected)
+        expected = [only.expected] if only.expected else []
+        return Batch(only.events, only.ids, only.entities, expected)
     batch = Batch([], [], [])
     for request in group:
         start = len(batch.events)

@@ -21,7 +21,7 @@ Returns, always an array whose first item says what happened:
                                       or it comes a second time, perhaps late
   { 'fenced' }                        the lease went to another owner; nothing written
   { 'group_gone' }                    the group does not exist; nothing written
-  { 'conflict', actual version }      of the batch's expected version; nothing written
+  { 'conflict', actual version, entity }   an expected version does not hold; nothing written
 
 Errors  HEADLOST  as in append.lua; nothing written
 

@@ -6,14 +6,14 @@ ARGV  1 msgpack array:
         2 ids         event ids, distinct, one per event; or false: not checked by id
         3 window_ms   how long an id is remembered at least
         4 entities    { index of event, entity, ... } for events that advance a version
-        5 expected    { entity, version } that must hold; or false
+        5 expected    { entity, version, ... } that must hold; or false
         6 producer    { name, token, previous position, { position per event } }; or false
 
 Returns, always an array whose first item says what happened:
   { 'appended', ms, first n, count, { index, original entry id, ... }, { index, version, ... } }
       New entries have ids ms-(first n), ms-(first n + 1), ... in the order of the events that are
       not listed as duplicates. An original entry id is '' where a producer's position was passed.
-  { 'conflict', actual version }      the expected version does not hold; nothing written
+  { 'conflict', actual version, entity }   an expected version does not hold; nothing written
   { 'gap', last position }            the producer's previous batch is missing; nothing written
 
 Errors  HEADLOST  the head key is gone while the stream has or had entries; nothing written

@@ -81,9 +81,11 @@ local function plan_append(keys, batch)
 
   local new_count = total - #duplicates / 2
   if expected and new_count > 0 then
-    local actual = tonumber(redis.call('HGET', keys[6], expected[1]) or 0)
-    if actual ~= expected[2] then
-      return nil, { 'conflict', actual }
+    for i = 1, #expected, 2 do
+      local actual = tonumber(redis.call('HGET', keys[6], expected[i]) or 0)
+      if actual ~= expected[i + 1] then
+        return nil, { 'conflict', actual, expected[i] }
+      end
     end
   end
   return {
