@@ -113,8 +113,8 @@ class Attempts:
         if record.strikes > self._max_strikes:
             begun = record.strikes - 1
             died = AttemptFailed(
-                f"its handler was begun {begun} times and never came to an end: "
-                "it killed its process, or was paused with it.",
+                f"its handler was begun {begun} times, and no end of it could be settled: it killed its "
+                "process, or was paused with it.",
                 permanent=True,
             )
             return await self.fail(item, subject, died, WORKER_DIED)

@@ -19,15 +19,15 @@ _log = get_logger("worker")
 async def recover(work: Work, place: GroupPartition) -> None:
     """Make sure of the group, and line up what a former owner had in hand when it died.
 
-    All of it may have been begun, so it gets a strike; the next one tells what was from what was not.
+    All of it may have been begun, so one entry of a conversation is begun after the other from now on.
     """
     partition = place.lease.partition
     await work.insist(partition, place.make_sure)
-    if count := await line_up_hand(work, place, is_struck=True):
+    if count := await line_up_hand(work, place, is_inherited=True):
         _log.info("taken_over", group=work.group, partition=partition, count=count)
 
 
-async def line_up_hand(work: Work, place: GroupPartition, *, is_struck: bool) -> int:
+async def line_up_hand(work: Work, place: GroupPartition, *, is_inherited: bool) -> int:
     """Put what was delivered, but never seen here, into lines; return how much there was."""
     partition = place.lease.partition
     entries: list[RawEntry] = []  # no more than a window of them: what one owner had in hand
@@ -49,9 +49,9 @@ async def line_up_hand(work: Work, place: GroupPartition, *, is_struck: bool) ->
             settlement.line_up(item.conversation, front=[item.id], due_ms=NOW_MS)
         else:
             settlement.line_up(item.conversation, back=[item.id], due_ms=NOW_MS)
-    if is_struck:
+    if is_inherited:
         for item, record in zip(handled, records, strict=True):
-            settlement.remember(item.id, record.begun())
+            settlement.remember(item.id, record.inherited())
     place.hand.clear()
     await work.insist(partition, partial(place.settle, settlement))
     return len(entries)

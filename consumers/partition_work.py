@@ -36,7 +36,8 @@ LINES_AT_ONCE = 32
 """Lines whose first entries are read in one step."""
 
 HAND_OVER_S = 3.0
-"""How long an owner that leaves tries to return what it has in hand; its successor gives it a strike."""
+"""How long an owner that leaves tries to return what it has in hand; what is left is handed over
+as if it had died."""
 
 _log = get_logger("worker")
 
@@ -326,7 +327,7 @@ class PartitionWork:
         for raw, record in page:
             item = self._work.item(self._partition, raw)
             item.in_line, item.record = True, record
-            if record.strikes + 1 < self._work.max_strikes:
+            if not record.strikes or record.strikes + 1 < self._work.max_strikes:
                 items.append(item)
                 continue
             if not items and self._suspect is None and self._work.slots.suspect(item):
@@ -359,7 +360,7 @@ class PartitionWork:
             self._line_up(settlement, item, NOW_MS)
         if not settlement.is_empty:
             await self._insist(partial(self._place.settle, settlement))
-        await line_up_hand(self._work, self._place, is_struck=False)
+        await line_up_hand(self._work, self._place, is_inherited=False)
 
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
         return await self._work.insist(self._partition, call)

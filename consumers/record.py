@@ -21,6 +21,13 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     strikes: int = 0
     """Begun attempts that never came to an end: their process died, or lost its lease."""
     failures: tuple[FailedAttempt, ...] = ()
+    is_inherited: bool = False
+    """Whether it was in hand when an owner died: perhaps begun, which counts as no strike, since what
+    was is told from what was not only by the next one."""
+
+    def inherited(self) -> Record:
+        """Return the record of an entry that a dead owner had in hand."""
+        return msgspec.structs.replace(self, is_inherited=True)
 
     def begun(self) -> Record:
         """Return the record while another attempt runs: a strike until its end is known."""

@@ -31,7 +31,8 @@ CONCURRENCY = 100
 """Handlers that run at once in a worker, where it is not told otherwise."""
 
 MAX_STRIKES = 3
-"""An entry whose handler was begun so often without coming to an end is parked."""
+"""An entry that was taken over from a dead worker, and whose handler was begun so often since without
+coming to an end, is parked."""
 
 STOP_TIMEOUT_S = 10.0
 """What runs when a worker stops has so long to end."""

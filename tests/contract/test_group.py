@@ -1,6 +1,7 @@
+"""A group in one partition: that it is there, where it stands, what it may not miss."""
+
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from eventlog import START, EntryId, EventLog, MessageReceived, RawEntry
 from eventlog.errors import HistoryGap, LogUnavailable
 from eventlog.group import GroupReader
-from tests.support import RawServer, turns
+from tests.support import RawServer
 
 P = 2
 """The partition that all of this happens in."""
@@ -21,8 +22,10 @@ async def fill(log: EventLog, count: int) -> list[RawEntry]:
     return await log.read_raw(P, START, 1_000_000)
 
 
-async def ack(log: EventLog, entries: list[RawEntry]) -> None:
-    await log.client.xack(log.keys.stream(P), "g", *(str(entry.id) for entry in entries))
+async def stands_at(log: EventLog) -> EntryId:
+    """Return the last entry that the server has delivered to the group."""
+    [group] = await log.client.xinfo_groups(log.keys.stream(P))
+    return EntryId.parse(group["last-delivered-id"])
 
 
 async def trim(log: EventLog, keep: int) -> None:
@@ -34,72 +37,56 @@ def reader(log: EventLog) -> GroupReader:
     return GroupReader(log, "g", P)
 
 
-class TestReading:
+class TestPlace:
     async def test_a_new_group_starts_at_its_position(self, log, reader):
         entries = await fill(log, 10)
         await reader.ensure(entries[3].id)
-        assert await reader.new(4) == entries[4:8]
-        assert await reader.new(100) == entries[8:]
-        assert await reader.new(100) == []
+        assert await stands_at(log) == entries[3].id
 
     async def test_it_can_come_before_the_first_entry(self, log, reader):
         await reader.ensure(START)
-        assert await reader.new(10) == []
+        assert await stands_at(log) == START
         entries = await fill(log, 3)
         assert entries[0].id.n == 1
-        assert await reader.new(10) == entries
 
     async def test_ensuring_again_moves_nothing(self, log, reader):
         entries = await fill(log, 10)
-        await reader.ensure(START)
-        await reader.new(4)
-        for position in (START, entries[3].id, entries[9].id):
+        await reader.ensure(entries[3].id)
+        for position in (START, entries[2].id, entries[9].id):
             await reader.ensure(position)
-        assert await reader.new(100) == entries[4:]
+        assert await stands_at(log) == entries[3].id
 
-    async def test_the_next_owner_finds_what_the_last_left(self, log, reader):
-        entries = await fill(log, 10)
-        await reader.ensure(START)
-        await ack(log, (await reader.new(6))[:2])
-        successor = GroupReader(log, "g", P)
-        await successor.ensure(entries[1].id)
-        assert await successor.pending(START, 100) == entries[2:6]
-        assert await successor.pending(START, 100) == entries[2:6], "until it is acknowledged"
-        assert await successor.pending(START, 3) == entries[2:5]
-        assert await successor.pending(entries[4].id, 100) == entries[5:6]
-        await ack(log, entries[2:6])
-        assert await successor.pending(START, 100) == []
-        assert await successor.new(100) == entries[6:]
-
-    async def test_waiting_ends_with_the_first_entry(self, log, reader):
-        await reader.ensure(START)
-        waiting = asyncio.create_task(reader.new(10, block_ms=10_000))
-        await turns()
-        entries = await fill(log, 1)
-        assert await asyncio.wait_for(waiting, 5) == entries
-
-    async def test_waiting_ends_in_time(self, reader):
-        await reader.ensure(START)
-        assert await asyncio.wait_for(reader.new(10, block_ms=1), 5) == []
-        assert await asyncio.wait_for(reader.new(10, block_ms=0), 5) == []
-
-    async def test_a_group_per_partition_and_name(self, log):
+    async def test_creating_says_whether_it_was_there(self, log, reader):
         entries = await fill(log, 3)
-        for name in ("g", "h"):
-            other = GroupReader(log, name, P)
-            await other.ensure(START)
-            assert await other.new(10) == entries
-        elsewhere = GroupReader(log, "g", 0)
-        await elsewhere.ensure(START)
-        assert await elsewhere.new(10) == []
+        assert await reader.create(entries[1].id)
+        assert not await reader.create(START)
+        assert await stands_at(log) == entries[1].id
+
+    async def test_the_server_knows_how_many_were_read(self, log, reader):
+        entries = await fill(log, 10)
+        await reader.create(entries[6].id)
+        [group] = await log.client.xinfo_groups(log.keys.stream(P))
+        assert (group["entries-read"], group["lag"]) == (7, 3)
+
+    async def test_checking_returns_the_head(self, log, reader):
+        assert await reader.check(START) == START
+        entries = await fill(log, 4)
+        assert await reader.check(entries[1].id) == entries[3].id
+
+    async def test_a_group_per_partition_and_name(self, log, reader):
+        await fill(log, 3)
+        await reader.ensure(START)
+        await GroupReader(log, "h", P).ensure(START)
+        await GroupReader(log, "g", 0).ensure(START)
+        assert len(await log.client.xinfo_groups(log.keys.stream(P))) == 2
 
     async def test_moving_skips_or_repeats(self, log, reader):
         entries = await fill(log, 10)
         await reader.ensure(START)
         await reader.move(entries[7].id)
-        assert await reader.new(100) == entries[8:]
+        assert await stands_at(log) == entries[7].id
         await reader.move(START)
-        assert await reader.new(100) == entries
+        assert await stands_at(log) == START
 
     async def test_lag_is_a_number_always(self, log, reader):
         assert await reader.lag(START) == 0
@@ -117,22 +104,21 @@ class TestLostGroup:
         await fill(log, 3)
         await reader.ensure(START)
         await log.client.xgroup_destroy(log.keys.stream(P), "g")
-        for call in (reader.new(1), reader.pending(START, 1), reader.move(START)):
-            with pytest.raises(HistoryGap, match="'g' is gone"):
-                await call
+        with pytest.raises(HistoryGap, match="'g' is gone"):
+            await reader.move(START)
 
     async def test_it_is_made_again_where_its_work_ended_never_at_the_end(self, log, reader):
         entries = await fill(log, 10)
         await reader.ensure(START)
-        await reader.new(6)
         await log.client.xgroup_destroy(log.keys.stream(P), "g")
         await reader.ensure(entries[3].id)
-        assert await reader.pending(START, 100) == []
-        assert await reader.new(100) == entries[4:]
+        assert await stands_at(log) == entries[3].id
 
-    async def test_a_stream_that_is_gone_is_no_group_either(self, reader):
-        with pytest.raises(HistoryGap, match="gone"):
-            await reader.new(1)
+    async def test_a_stream_that_is_gone_is_made_again_empty(self, log, reader):
+        await reader.ensure(START)
+        await log.client.delete(log.keys.stream(P))
+        await reader.ensure(START)
+        assert await stands_at(log) == START
 
 
 class TestHistoryGap:
@@ -164,7 +150,7 @@ class TestHistoryGap:
             with pytest.raises(HistoryGap, match=f"entries {missing} are gone"):
                 await reader.ensure(position)
         await reader.ensure(entries[5].id)
-        assert await reader.new(100) == entries[6:]
+        assert await stands_at(log) == entries[5].id
 
     async def test_everything_was_trimmed(self, log, reader):
         entries = await fill(log, 10)
@@ -172,17 +158,7 @@ class TestHistoryGap:
         with pytest.raises(HistoryGap, match="entries 9 to 10 are gone"):
             await reader.ensure(entries[7].id)
         await reader.ensure(entries[9].id)
-        assert await reader.new(10) == []
         assert [e.id.n for e in await fill(log, 2)] == [11, 12]
-        assert [e.id.n for e in await reader.new(10)] == [11, 12]
-
-    async def test_a_pending_entry_was_trimmed(self, log, reader):
-        await fill(log, 5)
-        await reader.ensure(START)
-        await reader.new(3)
-        await trim(log, 3)
-        with pytest.raises(HistoryGap, match="was trimmed before"):
-            await reader.pending(START, 10)
 
 
 async def test_without_a_server(tmp_path: Path):
@@ -193,8 +169,8 @@ async def test_without_a_server(tmp_path: Path):
             server.kill()
             for call in (
                 reader.ensure(START),
-                reader.new(1),
-                reader.pending(START, 1),
+                reader.check(START),
+                reader.create(START),
                 reader.move(START),
                 reader.lag(START),
             ):

