@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
-import inspect
 import random
-import threading
-import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
+from consumers.calling import call
 from consumers.context import Context, Result
-from consumers.dead_letters import letter_event_id
 from consumers.handler import Failure, Handler
+from consumers.letters import BRIEF_ERROR, not_replayed, parked, resolved
 from consumers.ordering import Item
 from consumers.patience import insist
-from consumers.record import LONGEST_ERROR, NO_RECORD, Record
+from consumers.record import NO_RECORD, Record
 from consumers.retry import Verdict, reason_of
+from consumers.telling import told
 from consumers.time_limit import TimeLimits
-from eventlog.errors import AttemptFailed, EventLogError, InvalidEvent
+from eventlog.errors import AttemptFailed, InvalidEvent
 from eventlog.event import Event
 from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
-from eventlog.vocabulary import (
-    DeadLetterParked,
-    DeadLetterReplayed,
-    DeadLetterReplayRequested,
-    DeadLetterResolved,
-    FailedAttempt,
-)
-
-LONGEST_TRACEBACK = 8000
-"""Characters of a traceback that are kept, from its end."""
-
-LONGEST_TEXT = 100_000
-"""Characters of a message that a letter repeats; a longer one is found at its origin."""
+from eventlog.vocabulary import DeadLetterParked, DeadLetterReplayRequested, FailedAttempt
 
 WORKER_DIED = "worker_died"
 """The reason of a letter whose handler was begun too often without an end."""
@@ -122,7 +106,7 @@ class Attempts:
         try:
             await call(subject.handler, context, self._limits)
             if subject.replay is not None:
-                context.append(self._resolved(subject.replay))
+                context.append(resolved(subject.replay, self._log.clock.now_us()))
         except Exception as error:  # noqa: BLE001 - foreign code: its error is the attempt's failure
             return await self.fail(item, subject, error)
         results = await self._written_elsewhere(context.results)
@@ -178,63 +162,23 @@ class Attempts:
         return isinstance(event, DeadLetterParked) and event.group == self._group
 
     def _park(self, context: Context, subject: Subject, record: Record, error: Exception) -> None:
-        """Append the letter. Its id derives from the entry, and from the replay that failed."""
-        event, failure, replay = subject.event, record.failures[-1], subject.replay
-        home = replay or event  # where a letter lives stays the same
-        origin = replay.origin if replay else f"{self._partition}/{subject.id}"
-        name = replay.letter if replay else f"{self._group}:{origin}"
-        text = getattr(event, "text", None)
-        letter = DeadLetterParked(
-            id=letter_event_id("parked", name, replay.version if replay else 0),
-            letter=name,
-            conversation=home.conversation,
-            session=home.session,
-            occurred_at=failure.failed_at,
-            group=self._group,
-            reason=failure.code or "failed",
-            attempts=failure.attempt,
-            error=failure.error,
-            traceback=_traceback(error),
-            origin=origin,
-            recipient=getattr(event, "recipient", None),
-            text=text if isinstance(text, str) and len(text) <= LONGEST_TEXT else None,
-            reply_to=getattr(event, "reply_to", None),
-            failures=list(record.failures),
+        origin = f"{self._partition}/{subject.id}"
+        letter = parked(
+            subject.event, record, error, group=self._group, origin=origin, replay=subject.replay
         )
         try:
             context.append(letter)
         except InvalidEvent:  # too large: the origin has the text
-            brief = failure.error[:100]
+            brief = (letter.error or "")[:BRIEF_ERROR]
             context.append(
                 msgspec.structs.replace(letter, text=None, traceback=None, failures=[], error=brief)
             )
-
-    def _resolved(self, replay: DeadLetterReplayRequested) -> DeadLetterResolved:
-        return DeadLetterResolved(
-            id=letter_event_id("resolved", replay.letter, replay.version),
-            letter=replay.letter,
-            conversation=replay.conversation,
-            session=replay.session,
-            occurred_at=self._log.clock.now_us(),
-            group=self._group,
-        )
 
     def not_replayed(self, request: DeadLetterReplayRequested, error: Exception) -> Outcome:
         """Return what follows of a replay that could not be tried: the letter stays parked."""
         place = START  # that of the origin, which was not found
         context = Context(self._log, self._group, self._partition, place, request, request.attempts)
-        context.append(
-            DeadLetterReplayed(
-                id=letter_event_id("replayed", request.letter, request.version),
-                letter=request.letter,
-                conversation=request.conversation,
-                session=request.session,
-                occurred_at=self._log.clock.now_us(),
-                group=self._group,
-                attempt=request.attempts,
-                error=told(error),
-            )
-        )
+        context.append(not_replayed(request, error, self._log.clock.now_us()))
         return Done(context.results, [(str(request.entity), request.version)])
 
     async def _written_elsewhere(self, results: Sequence[Result]) -> Sequence[Result]:
@@ -271,91 +215,3 @@ def _judged(judge: Callable[[Exception], Verdict], error: Exception) -> Verdict:
     except Exception as fault:  # noqa: BLE001 - foreign code: what cannot be judged may pass
         _log.exception("judge_failed", error=told(fault))
         return Verdict()
-
-
-async def call(handler: Handler, context: Context, limits: TimeLimits) -> None:
-    """Call the handler and wait for its end. Raises what it raises, and AttemptTimedOut."""
-    task = asyncio.current_task()
-    assert task is not None
-    limits.begin(task, handler.timeout_s)
-    try:
-        if handler.is_async:
-            await handler.call(context.event, context)
-        else:
-            returned = await _in_thread(handler.call, context.event, context)
-            if inspect.isawaitable(returned):  # a plain function round an async one
-                await returned
-    except asyncio.CancelledError as error:
-        if limits.end(task) and not task.cancelling():
-            raise AttemptTimedOut(handler.timeout_s) from error
-        if task.cancelling():
-            raise
-        raise AttemptFailed("the handler was cancelled from within.") from error
-    except BaseException:
-        limits.end(task)
-        raise
-    limits.end(task)
-
-
-class AttemptTimedOut(AttemptFailed):
-    """The handler took longer than it may."""
-
-    code = "timeout"
-
-    def __init__(self, timeout_s: float) -> None:
-        super().__init__(
-            f"the handler did not end within {timeout_s:g} s.",
-            remedy="Give it a longer timeout_s, or what it calls a shorter one.",
-        )
-
-
-async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Run a function in a thread of its own, which ends with the process even if it hangs."""
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[Any] = loop.create_future()
-
-    def end(returned: Any, error: BaseException | None) -> None:
-        if ended.done():
-            return
-        if isinstance(error, StopIteration):  # which no future can hold
-            error = AttemptFailed("the handler raised StopIteration.")
-        if error is None:
-            ended.set_result(returned)
-        else:
-            ended.set_exception(error)
-
-    def run() -> None:
-        returned, error = None, None
-        try:
-            returned = function(*arguments)
-        except BaseException as raised:  # noqa: BLE001 - it is raised where the thread is awaited
-            error = raised
-        with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
-            loop.call_soon_threadsafe(end, returned, error)
-
-    in_context = contextvars.copy_context()
-    threading.Thread(target=in_context.run, args=(run,), daemon=True, name="handler").start()
-    return await ended
-
-
-def told(error: BaseException) -> str:
-    """Return an error as a person wants to read it, bounded."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - foreign code: an error that cannot be shown is still one
-        text = "(no text)"
-    if not isinstance(error, EventLogError):
-        text = f"{type(error).__name__}: {text}"
-    return _readable(text.rstrip(": "))[:LONGEST_ERROR]
-
-
-def _traceback(error: BaseException) -> str | None:
-    """Return where the error was raised; None where it was not raised by code."""
-    if error.__traceback__ is None:
-        return None
-    return _readable("".join(traceback.format_exception(error)))[-LONGEST_TRACEBACK:]
-
-
-def _readable(text: str) -> str:
-    """Return the text as valid Unicode: an error may quote bytes that are not."""
-    return text.encode(errors="replace").decode()

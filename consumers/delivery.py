@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from consumers.attempt import told
 from consumers.context import Context
 from consumers.handler import Failure, Handlers
 from consumers.retry import Retry, reason_of
 from consumers.senders.sender import Delivery, Sender, recipient_of
+from consumers.telling import told
 from eventlog.errors import SendFailed
 from eventlog.event import Event
 from eventlog.vocabulary import DeliveryFailed, MessageQueued, MessageSent

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
@@ -12,28 +12,15 @@ from consumers.attempt import NOTHING_FOLLOWS, Again, Done, Outcome
 from consumers.group_partition import GroupPartition
 from consumers.hand_over import line_up_hand, recover
 from consumers.intake import Intake
+from consumers.line_loading import LineLoader, begin
 from consumers.ordering import NOW_MS, Item, Order
-from consumers.record import NO_RECORD, Record
 from consumers.settlement import Settlement
 from consumers.special import REPLAY, NothingToReplay, OriginGone
 from consumers.work import Work
-from eventlog.entry import RawEntry
 from eventlog.errors import HistoryGap, VersionConflict
 from eventlog.logs import get_logger
 from eventlog.tasks import end
 from eventlog.vocabulary import DeadLetterReplayRequested
-
-LOADED_ENTRIES = 1000
-"""Entries of a partition's lines that a process has loaded, beside those in hand."""
-
-LINE_PAGE_ENTRIES = 16
-"""Entries of a line that are loaded together."""
-
-LOOK_AGAIN_MS = 20
-"""After which a line that could not be loaded is looked at again."""
-
-LINES_AT_ONCE = 32
-"""Lines whose first entries are read in one step."""
 
 HAND_OVER_S = 3.0
 """How long an owner that leaves tries to return what it has in hand; what is left is handed over
@@ -61,11 +48,9 @@ class PartitionWork:
         self._order = Order()
         self._outcomes: deque[tuple[Item, Outcome]] = deque()
         self._intake = Intake(work, place, self._order, self._on_arrival)
-        self._loads: list[tuple[str, list[Item]]] = []
+        self._lines = LineLoader(work, place, self._order)
         self._runners: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
-        self._suspect: Item | None = None
-        """An entry of this partition that is tried alone among its like."""
         self._unwritten: tuple[Settlement, list[Item]] | None = None
         """Sent, but not known to be written: to be sent again before any other."""
         self._expecting: Done | None = None
@@ -100,8 +85,7 @@ class PartitionWork:
         finally:
             self._is_over = True
             await end(settling, fetching, leaving, *self._runners)
-            if self._suspect is not None:
-                self._work.slots.clear(self._suspect)
+            self._lines.let_go()
 
     # --- handling ------------------------------------------------------------------------------
 
@@ -150,9 +134,7 @@ class PartitionWork:
             if item is None:
                 return
             outcome = await self._handle(item)
-            if item is self._suspect:
-                self._work.slots.clear(item)
-                self._suspect = None
+            self._lines.ended(item)
             self._outcomes.append((item, outcome))
             if outcome is NOTHING_FOLLOWS:
                 self._order.pass_on(item)
@@ -187,14 +169,14 @@ class PartitionWork:
         """Write what became of entries, and load lines that are due, as it comes."""
         while True:
             has_written = await self._settle()
-            has_loaded = await self._load_due()
+            has_loaded = not self._leaving.is_set() and await self._lines.read_due()
             if not (has_written or has_loaded):
                 await self._until_woken()
 
     async def _until_woken(self) -> None:
         """Return when there is something to settle, or when a line is due."""
         due_ms = self._order.next_due_ms()
-        if due_ms is None or not self._has_room_for_line():
+        if due_ms is None or not self._lines.has_room:
             await self._wake.wait()
         else:
             pause_s = max(0.0, due_ms / 1000 - self._clock.now_us() / 1e6)
@@ -249,19 +231,12 @@ class PartitionWork:
             hand.pop(item.id, None)
             finished.append(item)
             if (following := self._order.following(item)) is not None:
-                _begin(following, settlement)
+                begin(following, settlement)
             if expected:
                 settlement.expected, self._expecting = expected, outcome
                 return finished
         self._intake.settle_into(settlement)
-        for conversation, items in self._loads:
-            # What waited only for room is handled as fluently as if it had not; where an attempt failed
-            # or died, one entry is begun after the other.
-            is_clean = all(item.record == NO_RECORD for item in items)
-            for item in items if is_clean else items[:1]:
-                _begin(item, settlement)
-            settlement.loads.append((conversation, items))
-        self._loads.clear()
+        self._lines.settle_into(settlement)
         return finished
 
     def _put_off(self, settlement: Settlement, item: Item, outcome: Again) -> None:
@@ -295,47 +270,6 @@ class PartitionWork:
             following = await self._attempts.fail(item, outcome.subject, error)
         self._outcomes.appendleft((item, following))
 
-    # --- lines ---------------------------------------------------------------------------------
-
-    def _has_room_for_line(self) -> bool:
-        return self._order.loaded_count < LOADED_ENTRIES
-
-    async def _load_due(self) -> bool:
-        """Load lines that are due, to begin once that is written; return whether there were any."""
-        if self._leaving.is_set() or not self._has_room_for_line():
-            return False
-        now_ms = self._clock.now_us() // 1000
-        due = self._order.pop_due(now_ms, LINES_AT_ONCE)
-        if not due:
-            return False
-        pages = await self._insist(partial(self._place.read_lines, due, LINE_PAGE_ENTRIES))
-        for conversation, page in zip(due, pages, strict=True):
-            items = self._begun_first(page)
-            if items:
-                self._loads.append((conversation, items))
-            else:  # what it has is still to be written, or a suspect is to wait for another one
-                self._order.put_off(conversation, now_ms + LOOK_AGAIN_MS)
-        return True
-
-    def _begun_first(self, page: Sequence[tuple[RawEntry, Record]]) -> list[Item]:
-        """Return the entries of a page that may be loaded together.
-
-        A suspect comes first and alone, if it comes: it may kill the process, so that its strikes must
-        not fall on another one, nor another's on it.
-        """
-        items: list[Item] = []
-        for raw, record in page:
-            item = self._work.item(self._partition, raw)
-            item.in_line, item.record = True, record
-            if not record.strikes or record.strikes + 1 < self._work.max_strikes:
-                items.append(item)
-                continue
-            if not items and self._suspect is None and self._work.slots.suspect(item):
-                self._suspect = item
-                return [item]
-            return items
-        return items
-
     # --- the end -------------------------------------------------------------------------------
 
     async def _let_runners_end(self) -> None:
@@ -364,12 +298,3 @@ class PartitionWork:
 
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
         return await self._work.insist(self._partition, call)
-
-
-def _begin(item: Item, settlement: Settlement) -> None:
-    """Write down that an attempt at an entry of a line begins."""
-    if not item.is_begun:
-        item.is_begun = True
-        item.record = (item.record or NO_RECORD).begun()
-    assert item.record is not None
-    settlement.remember(item.id, item.record)

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from consumers.attempt import AttemptTimedOut, call
+from consumers.calling import AttemptTimedOut, call
 from consumers.context import Context
 from consumers.handler import Handler
 from consumers.retry import Retry
