@@ -97,16 +97,17 @@ class Attempts:
         if record.strikes > self._max_strikes:
             begun = record.strikes - 1
             died = AttemptFailed(
-                f"its handler was begun {begun} times, and no end of it could be settled: it killed its "
-                "process, or was paused with it.",
+                f"its handler was begun {begun} times after it was taken over, and no end of that could "
+                "be settled: it killed its process, or was paused with it.",
                 permanent=True,
             )
             return await self.fail(item, subject, died, WORKER_DIED)
         context = self._context(item, subject)
         try:
             await call(subject.handler, context, self._limits)
+            context.end()
             if subject.replay is not None:
-                context.append(resolved(subject.replay, self._log.clock.now_us()))
+                context.add(resolved(subject.replay, self._log.clock.now_us()))
         except Exception as error:  # noqa: BLE001 - foreign code: its error is the attempt's failure
             return await self.fail(item, subject, error)
         results = await self._written_elsewhere(context.results)

@@ -31,13 +31,29 @@ async def call(handler: Handler, context: Context, limits: TimeLimits) -> None:
     except asyncio.CancelledError as error:
         if limits.end(task) and not task.cancelling():
             raise AttemptTimedOut(handler.timeout_s) from error
-        if task.cancelling():
+        if task.cancelling():  # by whom, the runner knows
             raise
-        raise AttemptFailed("the handler was cancelled from within.") from error
+        raise CancelledFromWithin from error
+    except SystemExit as error:
+        limits.end(task)
+        raise AttemptFailed(f"the handler called sys.exit({error.code!r}).") from error
     except BaseException:
         limits.end(task)
         raise
-    limits.end(task)
+    if limits.end(task):  # it did not mind that its time was over
+        raise AttemptTimedOut(handler.timeout_s)
+
+
+class CancelledFromWithin(AttemptFailed):
+    """The handler's task was cancelled, and not by the worker."""
+
+    code = "cancelled"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the handler's task was cancelled by the program itself.",
+            remedy="Cancel tasks of its own, not the one that it is called in.",
+        )
 
 
 class AttemptTimedOut(AttemptFailed):

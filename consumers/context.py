@@ -30,6 +30,7 @@ class Context:
 
     __slots__ = (
         "_expected",
+        "_has_ended",
         "_named",
         "_results",
         "attempt",
@@ -58,6 +59,7 @@ class Context:
         self.attempt = attempt
         """From 1; a replay counts on."""
         self._named = ""
+        self._has_ended = False
         self._results: list[Result] | None = None
         self._expected: list[tuple[str, int]] = []
 
@@ -85,8 +87,24 @@ class Context:
 
         It gets the handled event as its cause where it names none, and, where its id was made up on
         the spot, one that is the same at every attempt. With `expected_version` the attempt fails with
-        VersionConflict unless the event's entity has that version. Raises InvalidEvent and its kin.
+        VersionConflict unless the event's entity has that version. Raises InvalidEvent and its kin, also
+        when the attempt has ended: then nothing could be written with it any more.
         """
+        if self._has_ended:
+            raise InvalidEvent(
+                f"{event!r:.100} is appended after the attempt has ended.",
+                remedy="Await what the handler starts, or use EventLog.append.",
+            )
+        self.add(event, expected_version=expected_version)
+
+    def end(self) -> None:
+        """Take no more from the handler."""
+        self._has_ended = True
+
+    def add(self, event: Event, *, expected_version: int | None = None) -> None:
+        """Add an event to the results, whoever asks."""
+        if not isinstance(event, Event):
+            raise InvalidEvent(f"{type(event).__name__} is no event: {event!r:.100}.")
         results = self._results = self._results or []
         changes: dict[str, str | None] = {}
         if event.causation_id is None:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from consumers.attempt import NOTHING_FOLLOWS, Again, Done, Outcome
+from consumers.calling import CancelledFromWithin
 from consumers.group_partition import GroupPartition
 from consumers.hand_over import line_up_hand, recover
 from consumers.intake import Intake
@@ -21,6 +22,9 @@ from eventlog.errors import HistoryGap, VersionConflict
 from eventlog.logs import get_logger
 from eventlog.tasks import end
 from eventlog.vocabulary import DeadLetterReplayRequested
+
+STALE_POLL_S = 0.02
+"""How often an owner that may have lost its lease looks whether it still has it."""
 
 HAND_OVER_S = 3.0
 """How long an owner that leaves tries to return what it has in hand; what is left is handed over
@@ -57,6 +61,7 @@ class PartitionWork:
         """Whose version is checked by what is unwritten."""
         self._fault: BaseException | None = None
         """What a runner did not expect."""
+        self._is_calling_off = False
         self._is_over = False
 
     async def run(self) -> None:
@@ -133,7 +138,9 @@ class PartitionWork:
             item = self._order.take()
             if item is None:
                 return
-            outcome = await self._handle(item)
+            if not await self._is_owner():
+                return
+            outcome = await self._handled(item)
             self._lines.ended(item)
             self._outcomes.append((item, outcome))
             if outcome is NOTHING_FOLLOWS:
@@ -141,6 +148,34 @@ class PartitionWork:
             self._wake.set()
             if self._work.slots.is_wanted:
                 return
+
+    async def _is_owner(self) -> bool:
+        """Return True while the lease was renewed in time; wait for that, up to the end of the work.
+
+        A process that was paused for longer must not begin anything before it knows that it is not
+        fenced.
+        """
+        while not self._work.is_fresh():
+            if self._leaving.is_set() or self._is_over:
+                return False
+            await self._clock.sleep(STALE_POLL_S)
+        return True
+
+    async def _handled(self, item: Item) -> Outcome:
+        """Return what follows of an entry, also where the program cancels the handler's task."""
+        try:
+            return await self._handle(item)
+        except asyncio.CancelledError:
+            runner = asyncio.current_task()
+            if runner is None or self._is_over or self._is_calling_off:
+                raise
+            while runner.uncancel():
+                pass
+            if item.handler is REPLAY:
+                assert isinstance(item.event, DeadLetterReplayRequested)
+                return self._attempts.not_replayed(item.event, CancelledFromWithin())
+            subject = self._attempts.subject_of(item)
+            return await self._attempts.fail(item, subject, CancelledFromWithin())
 
     async def _handle(self, item: Item) -> Outcome:
         if item.handler is None:  # it waited in a line, and the program has changed meanwhile
@@ -283,6 +318,7 @@ class PartitionWork:
                 partition=self._partition,
                 count=len(self._runners),
             )
+        self._is_calling_off = True
         await end(*self._runners)
 
     async def _return_the_rest(self) -> None:

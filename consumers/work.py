@@ -28,6 +28,8 @@ class Work(NamedTuple):
     slots: Slots
     origins: Origins
     attempts: Callable[[int], Attempts]
+    is_fresh: Callable[[], bool]
+    """Whether the leases were renewed within their time, so that nobody else can have them."""
     next_number: Callable[[], int]
     """Numbers settlements; never twice the same while the process lives."""
     stop_timeout_s: float

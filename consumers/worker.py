@@ -105,6 +105,7 @@ class Worker:
         self._faults: dict[int, EventLogError] = {}
         self._rnd = random.Random()  # noqa: S311 - it only spreads retries
         self._time_limits = TimeLimits()
+        self._keeper = LeaseKeeper(log, group, owner)
         self._work = Work(
             log=log,
             group=group,
@@ -112,6 +113,7 @@ class Worker:
             slots=Slots(limits.concurrency),
             origins=Origins(log, group, self.handlers, past),
             attempts=self._attempts_in,
+            is_fresh=lambda: self._keeper.is_fresh,
             next_number=partial(next, _settlement_numbers),
             stop_timeout_s=limits.stop_timeout_s,
             max_strikes=limits.max_strikes,
@@ -121,7 +123,7 @@ class Worker:
         job = Job(self._serve, self._on_fault, self._beat)
         # Handlers that are called off may take a moment to clean up.
         grace_s = limits.stop_timeout_s + 2 * HAND_OVER_S
-        self._leased = LeasedWork(log, LeaseKeeper(log, group, owner), job, grace_s=grace_s)
+        self._leased = LeasedWork(log, self._keeper, job, grace_s=grace_s)
 
     async def run(self, stop: asyncio.Event | None = None) -> None:
         """Handle entries until `stop` is set or `stop()` is called; a server away is waited for.

@@ -83,8 +83,14 @@ class LeaseKeeper:
         """Of what is held: what others are to have as soon as the work on it has ended."""
         self._log = log
         self._ttl_ms = log.settings.lease_ttl_ms
+        self._renewed_s = float("-inf")
         self._acquire = load_script("eventlog", "lease_acquire")
         self._release = load_script("eventlog", "lease_release")
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the last renewal was begun within the leases' time: then none can have lapsed."""
+        return (self._log.clock.monotonic_s() - self._renewed_s) * 1000 < self._ttl_ms
 
     @property
     def beat_s(self) -> float:
@@ -97,6 +103,7 @@ class LeaseKeeper:
         Without `releases`, what is beyond its share is named by `surplus` and renewed until it is
         released.
         """
+        started_s = self._log.clock.monotonic_s()
         with in_our_words(self._log.settings):
             members, owners = await self._look()
             share = share_out(owners, members, self.owner)
@@ -106,6 +113,7 @@ class LeaseKeeper:
             for partition in self.held.keys() - share.keep - self.surplus:
                 del self.held[partition]  # it lapsed, and went to another or is free
             await self._acquire_all((*sorted(share.keep | self.surplus), *share.take))
+        self._renewed_s = started_s
 
     async def leave(self) -> None:
         """Say that this member takes no more; what it holds is its own until it is released."""
@@ -114,8 +122,10 @@ class LeaseKeeper:
 
     async def renew(self) -> None:
         """Renew what is held and nothing else."""
+        started_s = self._log.clock.monotonic_s()
         with in_our_words(self._log.settings):
             await self._acquire_all(sorted(self.held))
+        self._renewed_s = started_s
 
     async def release(self, partition: int) -> None:
         """Give one lease back, if it is held."""

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import pytest
 
 from consumers import Limits, Worker
 from consumers.retry import Retry
-from eventlog import EventLog
-from eventlog.errors import HistoryGap
+from eventlog import DeadLetterParked, EventLog, MessageSent
+from eventlog.errors import HistoryGap, InvalidEvent
 from tests.logs import conversation_in, message, messages
-from tests.support import eventually
+from tests.support import eventually, turns
 from tests.working import (
     QUICK,
     Seen,
     all_handled,
     at_work,
+    events,
     killed_at_the_end,
     nothing_is_left,
 )
@@ -114,16 +116,53 @@ class TestTheEnd:
         with pytest.raises(HistoryGap, match="ends at"):
             await worker.run_once()
 
-    async def test_a_handler_that_ends_its_task_ends_only_its_attempt(self, log):
+    @pytest.mark.parametrize("how", ["raises", "cancels itself", "is cancelled", "exits"])
+    async def test_a_handler_that_ends_its_task_ends_only_its_attempt(self, log, how):
         await log.append([message("c", "x"), message("c", "y")])
         seen, worker = Seen(), Worker(log, "g")
+
+        async def end_it() -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            match how:
+                case "raises":
+                    raise asyncio.CancelledError
+                case "exits":
+                    sys.exit("that is all")
+                case "cancels itself":
+                    task.cancel()
+                case "is cancelled":
+                    asyncio.get_running_loop().call_soon(task.cancel)
+            await asyncio.Event().wait()
 
         @worker.on("message.received", retry=QUICK)
         async def handle(event, context):
             seen.note(event, context)
             if event.text == "x":
-                raise asyncio.CancelledError
+                await end_it()
 
         async with at_work(worker):
             await all_handled(worker)
         assert seen.texts["c"] == ["x", "x", "x", "y"]
+        [letter] = await events(log, DeadLetterParked)
+        assert letter.reason == ("attempt_failed" if how == "exits" else "cancelled")
+
+    async def test_what_it_leaves_running_appends_nothing(self, log):
+        await log.append(message("c", "x"))
+        worker, late = Worker(log, "g"), asyncio.get_running_loop().create_future()
+        running: list[asyncio.Task[None]] = []
+
+        @worker.on("message.received")
+        async def handle(_event, context):
+            async def go_on() -> None:
+                await turns(20)
+                try:
+                    context.append(MessageSent(conversation="c", text="late"))
+                except InvalidEvent as error:
+                    late.set_result(str(error))
+
+            running.append(asyncio.create_task(go_on()))
+
+        await worker.run_once()
+        assert "after the attempt has ended" in await late
+        assert await events(log, MessageSent) == []
