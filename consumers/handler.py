@@ -97,6 +97,7 @@ class Handlers:
             )
 
         def register(call: C) -> C:
+            _check_shape(call)
             is_async = inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(
                 getattr(call, "__call__", None)  # noqa: B004 - an object may be called as well
             )
@@ -121,6 +122,19 @@ class Handlers:
         self._handlers.update(dict.fromkeys(names, handler))
         own = (each for each in types if not isinstance(each, str) and each not in VOCABULARY)
         self._own_types.update(dict.fromkeys(own))
+
+
+def _check_shape(call: Call) -> None:
+    """Return if a function can be called with an event and its context."""
+    try:
+        inspect.signature(call).bind(None, None)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{_name(call)} cannot be called with an event and its context: {error}.",
+            remedy="Write it as `async def handle(event, context)`.",
+        ) from None
+    except ValueError:  # a function in C that does not say
+        return
 
 
 def tag_of(event_type: type[Event]) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from difflib import get_close_matches
 from functools import partial
 from typing import NamedTuple
 
 from consumers.attempt import Attempts
 from consumers.group_partition import GroupPartition
 from consumers.group_status import GroupStatus, group_status
-from consumers.handler import Handlers
+from consumers.handler import ANY, Handlers
 from consumers.partition_work import HAND_OVER_S, PartitionWork
 from consumers.patience import insist
 from consumers.registration import Start, register
@@ -130,6 +131,7 @@ class Worker:
 
         What runs then is waited for, what did not begin is returned, and all leases are given back.
         """
+        self._warn_of_unknown_types()
         passing_on = asyncio.create_task(self._stop_with(stop)) if stop else None
         try:
             await self._register()
@@ -172,6 +174,13 @@ class Worker:
     async def status(self) -> GroupStatus:
         """Return how far the group is, the part of other workers included."""
         return await group_status(self.log, self.group)
+
+    def _warn_of_unknown_types(self) -> None:
+        """Say which handlers are for types that this program does not know: perhaps mistyped."""
+        known = self.log.codec.types
+        for name in self.handlers.by_type.keys() - known.keys() - {ANY}:
+            alike = get_close_matches(name, known, n=1)
+            _log.warning("unknown_event_type", type=name, perhaps=alike[0] if alike else None)
 
     async def _register(self) -> None:
         """Make sure of the group, waiting for a server that is away, but not when told to stop."""

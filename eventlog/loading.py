@@ -16,7 +16,7 @@ def import_object(name: str) -> Any:
     >>> import_object("os:path.join")
     """
     module, _, path = name.partition(":")
-    if not module or not path:
+    if not module or not path or module.startswith("."):
         raise ValueError("write it as module:object")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)

@@ -1,5 +1,5 @@
 -- deliveries: one row per outbound message, whatever became of it. The last event decides: a
--- message that was sent and then bounced has failed.
+-- message that was sent and then bounced has failed, and so has one that was parked.
 CREATE OR REPLACE TEMP VIEW deliveries AS
 WITH attempts AS (
     SELECT
@@ -7,13 +7,20 @@ WITH attempts AS (
         CASE type
             WHEN 'message.queued' THEN 'queued'
             WHEN 'message.sent' THEN 'sent'
+            WHEN 'dead_letter.parked' THEN 'failed'
             ELSE if(permanent, 'failed', 'retrying')
-        END AS outcome
+        END AS outcome,
+        if(type = 'dead_letter.parked', causation_id, coalesce(delivery, id)) AS queued_id
     FROM events
-    WHERE type IN ('message.queued', 'message.sent', 'delivery.failed')
+    WHERE
+        type IN ('message.queued', 'message.sent', 'delivery.failed')
+        OR (
+            type = 'dead_letter.parked'
+            AND causation_id IN (SELECT id FROM events WHERE type = 'message.queued')
+        )
 )
 SELECT
-    coalesce(delivery, id) AS delivery,
+    queued_id AS delivery,
     arg_min(conversation, sequence) AS conversation,
     arg_max(outcome, sequence) AS status,
     arg_min(recipient, sequence) AS recipient,
@@ -29,4 +36,4 @@ SELECT
     arg_max(platform, sequence) AS platform,
     partition
 FROM attempts
-GROUP BY coalesce(delivery, id), partition;
+GROUP BY queued_id, partition;

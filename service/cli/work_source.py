@@ -87,7 +87,7 @@ def load_source(name: str) -> Source:
 
 def _not_loaded(name: str, error: BaseException) -> ConfigurationError:
     module, _, path = name.partition(":")
-    if not module or not path:
+    if not module or not path or module.startswith("."):
         return ConfigurationError(
             f"{name!r} names no object.", remedy="Write it as MODULE:OBJECT: mybot:handlers."
         )
@@ -110,7 +110,7 @@ def _not_loaded(name: str, error: BaseException) -> ConfigurationError:
 def _told(error: BaseException, called_from: Path) -> str:
     """Return an error of theirs with the last place it came through, as a sentence."""
     at = "".join(f" at {place}" for place in _places(error, called_from)[-1:])
-    return f"{type(error).__name__}{at}: {error}."
+    return f"{type(error).__name__}{at}: {error}".rstrip(".") + "."
 
 
 def _places(error: BaseException, called_from: Path) -> list[str]:

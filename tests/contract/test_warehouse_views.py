@@ -161,7 +161,10 @@ async def test_deliveries_tell_how_each_outbound_message_fared(
     c: dict[str, Any] = {"conversation": "c"}
     await log.append(
         [
-            *(MessageQueued(**c, id=name, text=name, recipient="r") for name in "abcd"),
+            *(MessageQueued(**c, id=name, text=name, recipient="r") for name in "abcde"),
+            DeliveryFailed(**c, delivery="e", reason="busy"),
+            DeadLetterParked(**c, letter="l", group="g", reason="busy", causation_id="e"),
+            DeadLetterParked(**c, letter="m", group="g", reason="busy", causation_id="elsewhere"),
             DeliveryFailed(**c, delivery="a", reason="busy", attempt=1),
             MessageSent(**c, delivery="a", text="a", attempt=2),
             DeliveryFailed(**c, delivery="b", reason="busy"),
@@ -181,6 +184,7 @@ async def test_deliveries_tell_how_each_outbound_message_fared(
         ("c", "failed", 1, "gone"),
         ("d", "queued", 0, None),
         ("direct", "failed", 1, "bounced"),
+        ("e", "failed", 1, "busy"),
         ("stray", "failed", 1, "unknown"),
     ]
 
