@@ -12,7 +12,7 @@ from consumers.record import Record, decode_record
 from consumers.settlement import Settlement
 from eventlog.connection import in_our_words
 from eventlog.entry import RawEntry, raw_entries
-from eventlog.errors import Fenced, HistoryGap
+from eventlog.errors import Fenced, GroupMissing, HistoryGap
 from eventlog.group import GroupReader
 from eventlog.ids import EntryId
 from eventlog.lease import Lease
@@ -226,6 +226,13 @@ class GroupPartition:
         with in_our_words(self._log.settings):
             delivered = await self._ask("HGET", self._work, "delivered")
         if delivered is None:
+            with in_our_words(self._log.settings):
+                is_there = await self._ask("HEXISTS", self._log.keys.groups(), self.lease.group)
+            if not is_there:
+                raise GroupMissing(
+                    f"group {self.lease.group!r} was retired.",
+                    remedy="A worker that is started now makes it anew.",
+                )
             raise HistoryGap(
                 f"the server no longer knows how far group {self.lease.group!r} is in partition "
                 f"{self.lease.partition}.",

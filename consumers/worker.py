@@ -20,7 +20,7 @@ from consumers.slots import Slots
 from consumers.special import Origins
 from consumers.time_limit import TimeLimits
 from consumers.work import Work
-from eventlog.errors import ConfigurationError, EventLogError, HistoryGap
+from eventlog.errors import ConfigurationError, EventLogError, GroupMissing, HistoryGap
 from eventlog.lease import Lease, LeaseKeeper
 from eventlog.leased_work import Job, LeasedWork
 from eventlog.log import EventLog
@@ -104,6 +104,7 @@ class Worker:
         self._start: Start = start
         self._stop = asyncio.Event()
         self._faults: dict[int, EventLogError] = {}
+        self._ended_by: GroupMissing | None = None
         self._rnd = random.Random()  # noqa: S311 - it only spreads retries
         self._time_limits = TimeLimits()
         self._keeper = LeaseKeeper(log, group, owner)
@@ -130,13 +131,17 @@ class Worker:
         """Handle entries until `stop` is set or `stop()` is called; a server away is waited for.
 
         What runs then is waited for, what did not begin is returned, and all leases are given back.
+        Raises GroupMissing where the group is retired meanwhile.
         """
         self._warn_of_unknown_types()
         passing_on = asyncio.create_task(self._stop_with(stop)) if stop else None
         try:
             await self._register()
             await self._leased.run(self._stop)
+            if self._ended_by is not None:
+                raise self._ended_by
         finally:
+            self._ended_by = None
             self._stop.clear()
             await end(passing_on)
 
@@ -217,6 +222,11 @@ class Worker:
         if str(error) != str(self._faults.get(partition)):
             _log.warning("handling_failed", group=self.group, partition=partition, error=str(error))
         self._faults[partition] = error
+        if isinstance(
+            error, GroupMissing
+        ):  # it was retired while we were away: nothing is to be done
+            self._ended_by = error
+            self._stop.set()
 
     async def _beat(self) -> None:
         """Nothing is to be told with each renewal of the leases."""

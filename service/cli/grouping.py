@@ -186,6 +186,9 @@ async def _retire(settings: Settings, name: str, reason: str, *, yes: bool) -> N
             confirm(_question(known[name]), yes=yes)
         status = await retire(log, name, reason)
     say(f"{name} is retired; it left {_entries(status.lag_count)} unhandled", "green")
+    say(
+        "a worker of that name begins at the first entry again, with `--from now` at the end", "dim"
+    )
 
 
 def _question(status: GroupStatus) -> str:

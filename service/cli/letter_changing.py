@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Annotated, Any, NamedTuple
 
@@ -12,7 +12,7 @@ import typer
 
 from consumers.dead_letters import Outcome, discard, request_replay
 from consumers.group_status import group_status
-from consumers.registration import RESERVED
+from consumers.registration import RESERVED, registrations
 from eventlog.log import EventLog
 from eventlog.settings import Settings
 from projections.views.dead_letters import DeadLetter, DeadLetters
@@ -98,11 +98,17 @@ def discard_some(
     newer_than: NewerThan = None,
     limit: Bound = BOUND,
     everything: All = False,
+    replaying: Annotated[
+        bool,
+        typer.Option("--replaying", help="Of those that wait for their group to try them again."),
+    ] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give parked letters up for good: by name, by one or several filters, or all."""
-    filters = Filters("parked", group, conversation, reason, newer_than, older_than)
+    """Give letters up for good: by name, by one or several filters, or all that are parked."""
+    filters = Filters(
+        "replaying" if replaying else "parked", group, conversation, reason, newer_than, older_than
+    )
     choice = Choice(letters or (), filters, limit, everything)
     choice.check("discard")
     if not because.strip():
@@ -122,8 +128,8 @@ async def _replay(
     settings: Settings, choice: Choice, *, wait: bool, yes: bool, as_json: bool
 ) -> int:
     async with EventLog.open(settings=settings) as log:
-        ready = await _ready(log, choice)
-        replayable = _replayable(ready.letters)
+        ready = await _ready(log, choice, _is_parked)
+        replayable = await _of_registered(log, _replayable(ready.letters))
         await _tell_who_is_missing(log, replayable)
         _ask("Replay", replayable, choice, yes=yes)
         outcomes = await request_replay(log, replayable)
@@ -143,7 +149,7 @@ async def _discard(
     settings: Settings, choice: Choice, because: str, *, yes: bool, as_json: bool
 ) -> int:
     async with EventLog.open(settings=settings) as log:
-        ready = await _ready(log, choice)
+        ready = await _ready(log, choice, _is_open)
         _ask("Discard", ready.letters, choice, yes=yes)
         outcomes = await discard(log, ready.letters, because)
     _report(outcomes, ready.left_count, None, as_json=as_json)
@@ -151,20 +157,29 @@ async def _discard(
     return OK if is_whole else INCOMPLETE
 
 
-async def _ready(log: EventLog, choice: Choice) -> Ready:
-    """Return the parked letters of a choice; tell about those named that are not parked."""
+def _is_parked(letter: DeadLetter) -> bool:
+    return letter.status == "parked"
+
+
+def _is_open(letter: DeadLetter) -> bool:
+    """Return whether it can be discarded: nobody is sending it."""
+    return _is_parked(letter) or (letter.status == "replaying" and letter.runner is None)
+
+
+async def _ready(log: EventLog, choice: Choice, is_ready: Callable[[DeadLetter], bool]) -> Ready:
+    """Return the letters of a choice that are ready; tell about those that are not."""
     chosen = await choose(log, choice)
-    parked = [letter for letter in chosen.letters if letter.status == "parked"]
+    ready = [letter for letter in chosen.letters if is_ready(letter)]
     for letter in chosen.letters:
-        if letter.status != "parked":
+        if not is_ready(letter):
             by = f", by {letter.runner}" if letter.runner else ""
             say(f"{letter.letter} is {letter.status}{by}: nothing is done with it", "yellow")
     if not chosen.letters:
         say("no such dead letters", "yellow")
     if chosen.left_count:
         total = len(chosen.letters) + chosen.left_count
-        say(f"the oldest {len(parked):,} of {total:,}; --all takes them all", "yellow")
-    return Ready(parked, chosen.left_count + len(chosen.letters) - len(parked))
+        say(f"the oldest {len(ready):,} of {total:,}; --all takes them all", "yellow")
+    return Ready(ready, chosen.left_count + len(chosen.letters) - len(ready))
 
 
 def _replayable(letters: Iterable[DeadLetter]) -> list[DeadLetter]:
@@ -184,6 +199,19 @@ def _replayable(letters: Iterable[DeadLetter]) -> list[DeadLetter]:
             "yellow",
         )
     return found
+
+
+async def _of_registered(log: EventLog, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+    """Return the letters of registered groups; tell about the others, which nobody would try."""
+    names = {each.name for each in await registrations(log)}
+    others = Counter(letter.group for letter in letters if letter.group not in names)
+    for group, count in others.items():
+        say(
+            f"{count:,} left out: no worker of group {clean(group)!r} has ever run here. Start one, then"
+            " ask again; what is no longer needed can be discarded",
+            "yellow",
+        )
+    return [letter for letter in letters if letter.group in names]
 
 
 async def _tell_who_is_missing(log: EventLog, letters: Iterable[DeadLetter]) -> None:

@@ -393,6 +393,7 @@ async def test_a_group_with_a_worker_is_not_retired(cli: Cli) -> None:
 
 
 async def park(log: EventLog, name: str, conversation: str = "chat:1", **keys: str) -> None:
+    await register(log, "delivery")
     await persist_failed_delivery(
         log, conversation=conversation, text=f"text of {name}", letter=name, **keys
     )
@@ -479,6 +480,26 @@ async def test_without_a_worker_the_request_waits_and_says_for_whom(cli: Cli) ->
         ).code == 0
         assert await statuses(log, "l") == ["resolved"]
         assert await sent(log) == ["text of l"]
+
+
+async def test_what_nobody_would_ever_try_is_left_alone(cli: Cli) -> None:
+    async with opened(cli) as log:
+        await park(log, "l", group="bounces")
+        asked = await cli.run("dead-letters", "replay", "l")
+        assert asked.code == 3
+        assert "no worker of group 'bounces' has ever run here" in asked.err
+        assert await statuses(log, "l") == ["parked"]
+
+
+async def test_what_waits_for_its_group_in_vain_is_discarded(cli: Cli) -> None:
+    async with opened(cli) as log:
+        for name in ("one", "two"):
+            await park(log, name)
+        assert (await cli.run("dead-letters", "replay", "--all", "--yes")).code == 0
+        words = "discard", "--replaying", "--group", "delivery", "--because", "it is gone", "--yes"
+        discarded = await cli.run("dead-letters", *words)
+        assert (discarded.code, discarded.out) == (0, "2 discarded\n")
+        assert await statuses(log, "one", "two") == ["discarded"] * 2
 
 
 async def test_filters_are_combined_and_the_oldest_come_first(cli: Cli) -> None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from consumers import Handlers, Limits, Retry, Worker, groups, retire
+from consumers.groups import forget
 from eventlog import START, EventLog, MessageSent
 from eventlog.errors import GroupInUse, GroupMissing
 from eventlog.vocabulary import GroupRetired
@@ -220,6 +221,16 @@ class TestRetiring:
             with pytest.raises(GroupInUse, match="me"):
                 await retire(log, "g", "not needed")
         await retire(log, "g", "not needed")
+
+    async def test_a_worker_that_slept_through_it_ends_and_says_why(self, brisk):
+        worker = Worker(brisk, "g")
+        worker.on("message.received")(Seen())
+        running = asyncio.create_task(worker.run())
+        await append(brisk, 0, 10)
+        await all_handled(worker)
+        await forget(brisk, "g")
+        with pytest.raises(GroupMissing, match="was retired"):
+            await running
 
     async def test_one_of_the_same_name_is_a_new_one(self, log):
         await append(log, 0, 20)
