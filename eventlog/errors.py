@@ -209,14 +209,14 @@ class SendFailed(AttemptFailed):
         message: str,
         *,
         reason: str,
-        status: str | None = None,
+        status: str | int | None = None,
         permanent: bool = False,
         retry_after_s: float | None = None,
         remedy: str = "",
     ) -> None:
         super().__init__(message, permanent=permanent, retry_after_s=retry_after_s, remedy=remedy)
         self.reason = reason
-        self.status = status
+        self.status = None if status is None else str(status)
 
 
 class GroupInUse(EventLogError):

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from analytics.archiver import PartitionStatus as ArchiveStatus
+from consumers.group_status import GroupStatus
+from consumers.groups import groups
+from consumers.registration import RESERVED
 from eventlog.connection import check_server, in_our_words
 from eventlog.log import EventLog
 from projections.projecting.projector import Projector
@@ -52,6 +55,7 @@ async def examine(log: EventLog) -> list[Finding]:
         judge_clock(skew_ms),
         judge_projector(projecting),
         judge_archive(archiving),
+        judge_groups([each for each in await groups(log) if each.name not in RESERVED]),
     ]
 
 
@@ -116,6 +120,26 @@ def judge_projector(statuses: Sequence[ProjectionStatus]) -> Finding:
         f"{lag:,} entries behind, the oldest for {oldest_ms / 1000:,.0f} s",
         "Start one more `eventlog up`." if owned else "No projector runs: start `eventlog up`.",
     )
+
+
+def judge_groups(statuses: Sequence[GroupStatus]) -> Finding:
+    """Return whether somebody works for each consumer group that has something to do."""
+    idle = [each for each in statuses if each.lag_count and not each.members]
+    slow = [each for each in statuses if each.members and each.oldest_age_ms > STALE_AGE_MS]
+    if idle:
+        listed = ", ".join(f"{each.name} ({each.lag_count:,} entries)" for each in idle)
+        return Finding(
+            "groups",
+            "look",
+            f"nobody works for {listed}",
+            "Start its worker, or give it up: `eventlog groups retire`.",
+        )
+    if slow:
+        listed = ", ".join(f"{each.name} ({each.oldest_age_ms / 1000:,.0f} s)" for each in slow)
+        return Finding(
+            "groups", "look", f"behind: {listed}", "`eventlog groups --partitions` shows where."
+        )
+    return Finding("groups", "fine", f"{len(statuses)} of yours, none waits for a worker")
 
 
 def judge_archive(statuses: Sequence[ArchiveStatus]) -> Finding:

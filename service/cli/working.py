@@ -19,7 +19,7 @@ from eventlog.log import EventLog
 from eventlog.settings import Settings, mask_url
 from projections.views.dead_letters import DeadLetters
 from service.cli.options import examples, on_first_signal, run, settings_of
-from service.cli.output import console, many, say
+from service.cli.output import INCOMPLETE, console, many, say
 from service.cli.work_source import Source, load_source
 from service.telemetry import configure_logs
 from service.wiring import new_past
@@ -114,6 +114,8 @@ async def _work_once(settings: Settings, source: Source, how: How) -> None:
         say(f"left: {_entries(waiting)} to be tried again, or behind one that is", "yellow")
     if parked:
         say(f"`eventlog dead-letters --group {made.group}` lists what is parked", "yellow")
+    if waiting or parked:
+        raise typer.Exit(INCOMPLETE)
 
 
 @asynccontextmanager

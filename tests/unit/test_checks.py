@@ -3,11 +3,13 @@ from __future__ import annotations
 import pytest
 
 from analytics.archiver import PartitionStatus as ArchiveStatus
+from consumers.group_status import GroupPartitionStatus, GroupStatus
 from eventlog.ids import START, EntryId
 from projections.projecting.status import PartitionStatus as ProjectionStatus
 from service.checks import (
     judge_archive,
     judge_clock,
+    judge_groups,
     judge_memory,
     judge_persistence,
     judge_projector,
@@ -103,3 +105,27 @@ def test_an_archiver_that_does_not_keep_up_needs_a_look():
     late = judge_archive([waiting._replace(oldest_age_ms=5_400_000), archiving(1)])
     assert (late.verdict, late.seen) == ("look", "20 entries not archived, the oldest for 1.5 h")
     assert late.remedy
+
+
+def group(name: str, waiting: int, age_ms: int, *members: str) -> GroupStatus:
+    part = GroupPartitionStatus(
+        partition=0, head=HEAD, delivered=HEAD, in_hand_count=0, waiting_count=waiting,
+        foreign_count=0, blocked_count=1, next_due_ms=None, oldest_age_ms=age_ms, owner=None,
+        is_missing=False, now_ms=0,
+    )  # fmt: skip
+    return GroupStatus(name, [part], list(members))
+
+
+@pytest.mark.parametrize(
+    ("statuses", "verdict", "word"),
+    [
+        ([], "fine", "0 of yours"),
+        ([group("a", 0, 0), group("b", 9, 100, "w")], "fine", "2 of yours"),
+        ([group("a", 9, 100)], "look", "nobody works for a (9 entries)"),
+        ([group("a", 9, 90_000, "w")], "look", "behind: a (90 s)"),
+    ],
+)
+def test_groups(statuses, verdict, word):
+    finding = judge_groups(statuses)
+    assert (finding.verdict, bool(finding.remedy)) == (verdict, verdict != "fine")
+    assert word in finding.seen
