@@ -23,11 +23,11 @@ async def recover(work: Work, place: GroupPartition) -> None:
     """
     partition = place.lease.partition
     await work.insist(partition, place.make_sure)
-    if count := await line_up_hand(work, place, is_inherited=True):
+    if count := await line_up_hand(work, place, is_doubtful=True):
         _log.info("taken_over", group=work.group, partition=partition, count=count)
 
 
-async def line_up_hand(work: Work, place: GroupPartition, *, is_inherited: bool) -> int:
+async def line_up_hand(work: Work, place: GroupPartition, *, is_doubtful: bool) -> int:
     """Put what was delivered, but never seen here, into lines; return how much there was."""
     partition = place.lease.partition
     entries: list[RawEntry] = []  # no more than a window of them: what one owner had in hand
@@ -49,9 +49,9 @@ async def line_up_hand(work: Work, place: GroupPartition, *, is_inherited: bool)
             settlement.line_up(item.conversation, front=[item.id], due_ms=NOW_MS)
         else:
             settlement.line_up(item.conversation, back=[item.id], due_ms=NOW_MS)
-    if is_inherited:
+    if is_doubtful:
         for item, record in zip(handled, records, strict=True):
-            settlement.remember(item.id, record.inherited())
+            settlement.remember(item.id, record.doubtful())
     place.hand.clear()
     await work.insist(partition, partial(place.settle, settlement))
     return len(entries)

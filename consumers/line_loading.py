@@ -1,4 +1,4 @@
-"""Taking entries out of lines whose turn has come, and writing down that they begin."""
+"""Taking entries out of lines whose turn has come."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class LineLoader:
         self._order = order
         self._partition = place.lease.partition
         self._read: list[tuple[str, list[Item]]] = []
-        """Lines that were read, to begin when that is written down."""
+        """Lines that were read, to be loaded with the next settlement."""
         self._suspect: Item | None = None
 
     @property
@@ -65,13 +65,14 @@ class LineLoader:
         return True
 
     def settle_into(self, settlement: Settlement) -> None:
-        """Have it written that the entries read begin; they are loaded with the settlement."""
+        """Have the lines that were read loaded with the settlement."""
         for conversation, items in self._read:
             # What waited only for room is handled as fluently as if it had not; where an attempt failed
-            # or died, one entry is begun after the other.
-            is_clean = all(item.record == NO_RECORD for item in items)
-            for item in items if is_clean else items[:1]:
-                begin(item, settlement)
+            # or died, one entry is begun after the other, each when that is written down.
+            if all(item.record == NO_RECORD for item in items):
+                for item in items:
+                    item.is_begun, item.record = True, NO_RECORD.doubtful()
+                    settlement.remember(item.id, item.record)
             settlement.loads.append((conversation, items))
         self._read.clear()
 
@@ -100,12 +101,3 @@ class LineLoader:
                 return [item]
             return items
         return items
-
-
-def begin(item: Item, settlement: Settlement) -> None:
-    """Write down that an attempt at an entry of a line begins."""
-    if not item.is_begun:
-        item.is_begun = True
-        item.record = (item.record or NO_RECORD).begun()
-    assert item.record is not None
-    settlement.remember(item.id, item.record)

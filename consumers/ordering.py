@@ -53,7 +53,7 @@ class Item:
         self.record = record
         """What is known of earlier attempts; None before the first."""
         self.is_begun = False
-        """Whether the record says that an attempt is under way."""
+        """Whether the record says that an attempt is under way, or may be."""
         self.is_passed = False
         """Whether it was handled, and the next of its conversation may begin before it is settled."""
         self.in_line = in_line
@@ -139,23 +139,16 @@ class Order:
             return None
         return self._lanes[self._ready.popleft()].queue[0]
 
-    def following(self, item: Item) -> Item | None:
-        """Return the entry of the line that comes after this one, if it is here."""
-        if item.is_passed:
-            return None
-        queue = self._lanes[item.conversation].queue
-        return queue[1] if len(queue) > 1 and queue[1].in_line else None
-
     def pass_on(self, item: Item) -> None:
         """Let the next entry begin, though this one, being handled, is not yet settled.
 
         Nothing hangs on its settlement; only an entry of a line must be written down to begin.
         """
-        following = self.following(item)
-        if following is not None and not following.is_begun:
+        lane = self._lanes[item.conversation]
+        following = lane.queue[1] if len(lane.queue) > 1 else None
+        if following is not None and following.in_line and not following.is_begun:
             return
         item.is_passed = True
-        lane = self._lanes[item.conversation]
         lane.queue.popleft()
         lane.unsettled_count += 1
         if lane.queue:

@@ -13,8 +13,9 @@ from consumers.calling import CancelledFromWithin
 from consumers.group_partition import GroupPartition
 from consumers.hand_over import line_up_hand, recover
 from consumers.intake import Intake
-from consumers.line_loading import LineLoader, begin
+from consumers.line_loading import LineLoader
 from consumers.ordering import NOW_MS, Item, Order
+from consumers.record import NO_RECORD
 from consumers.settlement import Settlement
 from consumers.special import REPLAY, NothingToReplay, OriginGone
 from consumers.work import Work
@@ -52,6 +53,8 @@ class PartitionWork:
         self._order = Order()
         self._outcomes: deque[tuple[Item, Outcome]] = deque()
         self._intake = Intake(work, place, self._order, self._on_arrival)
+        self._beginning: list[tuple[Item, asyncio.Future[None]]] = []
+        """Entries of lines that are to begin, and who waits for that to be written down."""
         self._lines = LineLoader(work, place, self._order)
         self._runners: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
@@ -164,6 +167,8 @@ class PartitionWork:
     async def _handled(self, item: Item) -> Outcome:
         """Return what follows of an entry, also where the program cancels the handler's task."""
         try:
+            if item.in_line and not item.is_begun:
+                await self._begin(item)
             return await self._handle(item)
         except asyncio.CancelledError:
             runner = asyncio.current_task()
@@ -176,6 +181,13 @@ class PartitionWork:
                 return self._attempts.not_replayed(item.event, CancelledFromWithin())
             subject = self._attempts.subject_of(item)
             return await self._attempts.fail(item, subject, CancelledFromWithin())
+
+    async def _begin(self, item: Item) -> None:
+        """Return when it is written down that an attempt at an entry of a line begins."""
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._beginning.append((item, written))
+        self._wake.set()
+        await written
 
     async def _handle(self, item: Item) -> Outcome:
         if item.handler is None:  # it waited in a line, and the program has changed meanwhile
@@ -231,7 +243,7 @@ class PartitionWork:
             settlement = Settlement(self._work.next_number())
             finished = self._gather(settlement)
             if settlement.is_empty:
-                return False
+                return self._load(settlement)
             self._unwritten = settlement, finished
         settlement, finished = self._unwritten
         unlike = await self._insist(partial(self._place.settle, settlement))
@@ -242,12 +254,22 @@ class PartitionWork:
             return True
         for item in finished:
             self._order.finish(item)
-        for conversation, loaded in settlement.loads:
-            self._order.load(conversation, loaded)
+        for written in settlement.begun:
+            if not written.done():
+                written.set_result(None)
+        self._load(settlement)
         self._work.on_settled(self._partition, settlement.ack_count)
         self._intake.made_room()
         self._start()
         return True
+
+    def _load(self, settlement: Settlement) -> bool:
+        """Take in the lines that were read for it; return whether there were any."""
+        for conversation, items in settlement.loads:
+            self._order.load(conversation, items)
+        if settlement.loads:
+            self._start()
+        return bool(settlement.loads)
 
     def _gather(self, settlement: Settlement) -> list[Item]:
         """Fill the settlement; return the entries that are finished when it is written."""
@@ -265,11 +287,15 @@ class PartitionWork:
             settlement.acknowledge(item, outcome.results)
             hand.pop(item.id, None)
             finished.append(item)
-            if (following := self._order.following(item)) is not None:
-                begin(following, settlement)
             if expected:
                 settlement.expected, self._expecting = expected, outcome
                 return finished
+        for item, written in self._beginning:
+            if not written.done():  # whoever wanted to begin may have been called off
+                item.is_begun, item.record = True, (item.record or NO_RECORD).begun()
+                settlement.remember(item.id, item.record)
+                settlement.begun.append(written)
+        self._beginning.clear()
         self._intake.settle_into(settlement)
         self._lines.settle_into(settlement)
         return finished
@@ -330,7 +356,7 @@ class PartitionWork:
             self._line_up(settlement, item, NOW_MS)
         if not settlement.is_empty:
             await self._insist(partial(self._place.settle, settlement))
-        await line_up_hand(self._work, self._place, is_inherited=False)
+        await line_up_hand(self._work, self._place, is_doubtful=False)
 
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
         return await self._work.insist(self._partition, call)

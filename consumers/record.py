@@ -21,21 +21,23 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     strikes: int = 0
     """Begun attempts that never came to an end: their process died, or lost its lease."""
     failures: tuple[FailedAttempt, ...] = ()
-    is_inherited: bool = False
-    """Whether it was in hand when an owner died: perhaps begun, which counts as no strike, since what
-    was is told from what was not only by the next one."""
+    is_doubtful: bool = False
+    """Whether it may have been begun when an owner died, among others that were not. That is no
+    strike; but from then on each beginning is written down before it."""
 
-    def inherited(self) -> Record:
-        """Return the record of an entry that a dead owner had in hand."""
-        return msgspec.structs.replace(self, is_inherited=True)
+    def doubtful(self) -> Record:
+        """Return the record of an entry that may be begun without being written down."""
+        return msgspec.structs.replace(self, is_doubtful=True)
 
     def begun(self) -> Record:
         """Return the record while another attempt runs: a strike until its end is known."""
         return msgspec.structs.replace(self, strikes=self.strikes + 1)
 
     def returned(self) -> Record:
-        """Return the record after an attempt that was called off: it does not count."""
-        return msgspec.structs.replace(self, strikes=max(0, self.strikes - 1))
+        """Return the record after an attempt that was called off, or did not come about."""
+        if self.strikes:
+            return msgspec.structs.replace(self, strikes=self.strikes - 1)
+        return msgspec.structs.replace(self, is_doubtful=False)
 
     def failed(self, failure: FailedAttempt) -> Record:
         """Return the record after an attempt that failed, by which the strikes are forgotten."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -40,7 +41,9 @@ class Settlement:
         self.number = number
         """Grows from one to the next, so that a repetition is known, however late it comes."""
         self.loads: list[tuple[str, list[Item]]] = []
-        """Lines whose first entries may begin once this is written."""
+        """Lines whose first entries are loaded once this is written."""
+        self.begun: list[asyncio.Future[None]] = []
+        """Whoever waits to begin until that is written."""
         self.expected: Sequence[tuple[str, int]] = ()
         """Entities and the versions they must have: then only one entry is settled here."""
         self._acks: list[str] = []

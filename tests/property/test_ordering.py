@@ -80,7 +80,7 @@ class Ordering(RuleBasedStateMachine):
             if item is None:
                 return
             assert item.conversation not in {each.conversation for each in self.running}
-            assert item.is_begun or not item.in_line, "an entry of a line is written down to begin"
+            item.is_begun = True  # as is written down before an entry of a line begins
             self.running.append(item)
 
     @precondition(lambda self: self.running)
@@ -113,8 +113,6 @@ class Ordering(RuleBasedStateMachine):
                 fronts.append((item.conversation, items, due_ms))
                 continue
             finished.append(item)
-            if (following := self.order.following(item)) is not None:
-                following.is_begun = True
         self.ended = self.ended[limit:]
         backs, self.deferred = self.deferred, []
         loads, self.loads = self.loads, []
