@@ -12,7 +12,7 @@ from consumers.record import NO_RECORD
 from consumers.registration import register
 from consumers.settlement import Settlement
 from eventlog import START, EntryId, EventLog, RawEntry
-from eventlog.errors import Fenced, HistoryGap
+from eventlog.errors import Fenced, GroupMissing, HistoryGap
 from tests.logs import conversation_in, message
 from tests.support import turns
 from tests.working import lease_on
@@ -111,6 +111,11 @@ class TestFetching:
 
     async def test_a_group_that_is_not_registered(self, log):
         place = await lease_on(log, "stranger", P)
+        with pytest.raises(GroupMissing, match="was retired"):
+            await place.make_sure()
+
+    async def test_a_group_whose_place_was_deleted(self, log, place):
+        await log.client.delete(log.keys.work(P, "g"))
         with pytest.raises(HistoryGap, match="no longer knows how far"):
             await place.make_sure()
 
