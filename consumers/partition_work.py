@@ -104,12 +104,13 @@ class PartitionWork:
         """
         if self._leaving.is_set() or self._is_over:
             return
-        wanted = min(self._order.ready_count, max(1, len(self._runners)))
+        room = self._work.partition_concurrency - len(self._runners)
+        wanted = min(self._order.ready_count, max(1, len(self._runners)), room)
         for _ in range(wanted):
             if not self._work.slots.take(self._place_given):
                 return
             self._new_runner()
-        if self._order.ready_count > wanted:
+        if 0 < wanted < min(self._order.ready_count, room):
             asyncio.get_running_loop().call_soon(self._start)
 
     def _on_arrival(self) -> None:
@@ -118,7 +119,8 @@ class PartitionWork:
 
     def _place_given(self) -> None:
         """A place among the running handlers became ours."""
-        if self._order.ready_count and not (self._leaving.is_set() or self._is_over):
+        has_room = len(self._runners) < self._work.partition_concurrency
+        if has_room and self._order.ready_count and not (self._leaving.is_set() or self._is_over):
             self._new_runner()
         else:
             self._work.slots.give_back()

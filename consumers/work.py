@@ -26,6 +26,8 @@ class Work(NamedTuple):
     group: str
     handlers: Handlers
     slots: Slots
+    partition_concurrency: int
+    """Handlers that run at once in a partition."""
     origins: Origins
     attempts: Callable[[int], Attempts]
     is_fresh: Callable[[], bool]

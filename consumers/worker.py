@@ -49,6 +49,9 @@ class Limits(NamedTuple):
     """How much a worker does at once, and how patient it is."""
 
     concurrency: int = CONCURRENCY
+    """Handlers that run at once in the worker."""
+    partition_concurrency: int | None = None
+    """Of these, how many in one partition; None sets no bound of its own."""
     stop_timeout_s: float = STOP_TIMEOUT_S
     max_strikes: int = MAX_STRIKES
 
@@ -88,7 +91,12 @@ class Worker:
         `start` counts for a group that the log does not have yet. `past` is where replays find
         entries that have left the log.
         """
-        if limits.concurrency < 1 or limits.max_strikes < 1 or limits.stop_timeout_s < 0:
+        in_partition = limits.partition_concurrency or limits.concurrency
+        if (
+            min(limits.concurrency, in_partition) < 1
+            or limits.max_strikes < 1
+            or limits.stop_timeout_s < 0
+        ):
             raise ConfigurationError(f"a worker cannot keep to {limits}.")
         if log.is_in_memory:
             raise ConfigurationError(
@@ -117,6 +125,7 @@ class Worker:
             attempts=self._attempts_in,
             is_fresh=lambda: self._keeper.is_fresh,
             next_number=partial(next, _settlement_numbers),
+            partition_concurrency=in_partition,
             stop_timeout_s=limits.stop_timeout_s,
             max_strikes=limits.max_strikes,
             on_settled=self._on_settled,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 
 import pytest
 
@@ -68,6 +69,22 @@ class TestOrder:
 
         await worker.run_once()
         assert highest == 7
+
+    async def test_no_more_at_once_in_a_partition_than_allowed_there(self, log):
+        await append_in_turn(log, 40, 5)
+        running: Counter[int] = Counter()
+        highest: Counter[int] = Counter()
+        worker = Worker(log, "g", limits=Limits(concurrency=50, partition_concurrency=2))
+
+        @worker.on("message.received")
+        async def handle(_event, context):
+            running[context.partition] += 1
+            highest[context.partition] = max(highest[context.partition], running[context.partition])
+            await asyncio.sleep(0.001)
+            running[context.partition] -= 1
+
+        assert await worker.run_once() == 200
+        assert set(highest.values()) == {2}
 
     async def test_one_at_a_time_serves_every_partition(self, log):
         names = await append_in_turn(log, 20, 20)
