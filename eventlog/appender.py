@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from eventlog.codec import Codec
@@ -14,6 +15,9 @@ from eventlog.shares import cut, deal_events, entities_of
 from eventlog.store import Store
 from eventlog.writer import AppendResult, Request, Writer
 
+ExpectedVersion = int | Mapping[str, int] | None
+"""The version of the one entity that events advance, or versions by entity."""
+
 
 class Appender:
     """What `EventLog.append` does, whose docstring says what it promises."""
@@ -24,19 +28,19 @@ class Appender:
         self._writer = Writer(store, partitions.count)
 
     async def append_one(
-        self, event: Event, expected_version: int | None, durability: Durability
+        self, event: Event, expected_version: ExpectedVersion, durability: Durability
     ) -> AppendResult:
         """Return where the event stands: the short way, without lists to deal and collect."""
         text = self._codec.encode(event).decode()
         request = _request([0], [event], [text], durability)
-        request.expected = _expectation([event], expected_version)
+        request.expected = _expectations([event], expected_version)
         return (await self._writer.append(self._partitions[event.conversation], request))[0]
 
     async def append_all(
-        self, events: list[Event], expected_version: int | None, durability: Durability
+        self, events: list[Event], expected_version: ExpectedVersion, durability: Durability
     ) -> list[AppendResult]:
         """Return where each event stands."""
-        expected = _expectation(events, expected_version)
+        expected = _expectations(events, expected_version)
         texts = self._codec.encode_all(events)
         results: list[Any] = [None] * len(events)
         sends = []
@@ -101,14 +105,16 @@ async def _send(
         results[index] = results[first]._replace(duplicate=True)
 
 
-def _expectation(events: list[Event], expected_version: int | None) -> tuple[str, int] | None:
-    if expected_version is None:
-        return None
+def _expectations(events: list[Event], expected: ExpectedVersion) -> list[tuple[str, int]]:
+    if expected is None:
+        return []
+    if not isinstance(expected, int):
+        return list(expected.items())
     entities = {event.entity for event in events}
     entity = entities.pop() if len(entities) == 1 else None
     if entity is None:
         raise InvalidEvent(
             "expected_version needs events that all advance the same entity.",
-            remedy="session.* events advance their session, conversation.* their conversation.",
+            remedy="Say which versions are expected: {event.entity: version, ...}.",
         )
-    return entity, expected_version
+    return [(entity, expected)]

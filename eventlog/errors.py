@@ -18,6 +18,8 @@
     ├── VersionConflict               version_conflict
     ├── ProducerGap                   producer_gap
     ├── IllegalTransition             illegal_transition
+    ├── SessionExists                 session_exists
+    ├── SessionMissing                session_missing
     ├── AttemptFailed                 attempt_failed
     │   └── SendFailed                send_failed
     ├── GroupInUse                    group_in_use
@@ -176,6 +178,32 @@ class IllegalTransition(EventLogError):
         )
         self.from_status = from_status
         self.to_status = to_status
+
+
+class SessionExists(EventLogError):
+    """A session of that id was started before; the log keeps the one it has."""
+
+    code = "session_exists"
+
+    def __init__(self, session: str, conversation: str | None = None) -> None:
+        where = "" if conversation is None else f" in conversation {conversation!r}"
+        super().__init__(
+            f"there is a session {session!r} already{where}.",
+            remedy="Get it by its id, or start one under another id.",
+        )
+        self.session = session
+
+
+class SessionMissing(EventLogError):
+    """There is no session of that id."""
+
+    code = "session_missing"
+
+    def __init__(self, session: str) -> None:
+        super().__init__(
+            f"there is no session {session!r}.", remedy="Start it, or resolve one for its user."
+        )
+        self.session = session
 
 
 class AttemptFailed(EventLogError):

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, overload
 
 from redis.asyncio import Redis
 
-from eventlog.appender import Appender
+from eventlog.appender import Appender, ExpectedVersion
 from eventlog.clock import SYSTEM_CLOCK, Clock
 from eventlog.codec import Codec
 from eventlog.connection import check_server, connect
@@ -222,7 +222,7 @@ class EventLog:
         self,
         events: Event,
         *,
-        expected_version: int | None = None,
+        expected_version: ExpectedVersion = None,
         durability: Durability | None = None,
     ) -> AppendResult: ...
 
@@ -231,7 +231,7 @@ class EventLog:
         self,
         events: Sequence[Event],
         *,
-        expected_version: int | None = None,
+        expected_version: ExpectedVersion = None,
         durability: Durability | None = None,
     ) -> list[AppendResult]: ...
 
@@ -239,7 +239,7 @@ class EventLog:
         self,
         events: Event | Sequence[Event],
         *,
-        expected_version: int | None = None,
+        expected_version: ExpectedVersion = None,
         durability: Durability | None = None,
     ) -> AppendResult | list[AppendResult]:
         """Return where the event, or each event of the list, stands in the log.
@@ -247,7 +247,8 @@ class EventLog:
         An id seen within the dedup window is not recorded again: the result is the original's.
         Of a list, what falls into one partition is written whole or not at all (up to 500 events;
         more go in several such steps, in order), and one bad event anywhere writes nothing.
-        `expected_version` holds for the entity of the events, which must all have the same.
+        `expected_version` is that of the entity of the events, which must all have the same, or a
+        mapping `{event.entity: version}`, 0 standing for one that nothing was said of yet.
         `durability`: `memory` when the server has it, `fsync` when its disk has, `replicated` when
         a replica has. Raises InvalidEvent and its kin, VersionConflict, LogUnavailable.
         """
@@ -326,26 +327,36 @@ class EventLog:
         """Return the last entry id of every partition, START for one that never had any."""
         return await self._store.heads()
 
-    async def tail(self, after: Cursor | str | Literal["start"] | None = None) -> Tail:
+    async def tail(
+        self,
+        after: Cursor | str | Literal["start"] | None = None,
+        *,
+        partition: int | None = None,
+    ) -> Tail:
         """Return an endless async iterator over the entries after a cursor.
 
         `after` is a Cursor or its text, `"start"` for everything, None for what comes from now on.
-        Raises InvalidCursor for a text or a cursor that this log did not give out.
+        With `partition` only that one is followed, and the cursor has it alone. Raises
+        InvalidCursor for a text or a cursor that this log did not give out.
 
         >>> async for entry in await log.tail():
         ...     print(entry.event.type)
         """
         store = self._store
+        followed = range(self.partition_count) if partition is None else (partition,)
         if after is None:
-            cursor = Cursor(enumerate(await store.heads()))
+            heads = await store.heads()
+            cursor = Cursor((p, heads[p]) for p in followed)
         elif after == "start":
-            cursor = Cursor.start(self.partition_count)
+            cursor = Cursor((p, START) for p in followed)
         else:
             cursor = _parsed(after) if isinstance(after, str) else Cursor(after)
-        if cursor.keys() != set(range(self.partition_count)):
+            if partition is not None and isinstance(after, str) and len(cursor) == 1:
+                cursor = Cursor({partition: cursor[0]})
+        if cursor.keys() != set(followed):
             raise InvalidCursor(
-                f"the cursor has {len(cursor)} partitions, the log {self.partition_count}.",
-                remedy="It belongs to another log.",
+                f"the cursor has {len(cursor)} partitions, not the {len(followed)} to be followed.",
+                remedy="It belongs to another log, or to another of its partitions.",
             )
         return Tail(store, self.codec, cursor)
 

@@ -60,6 +60,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A `valkey-server` or `redis-server` for the embedded server; None is the bundled one."""
     chat_history_limit: Annotated[int, Meta(ge=1, le=100_000)] = 500
     """Messages kept hot per conversation at least; older ones come from the archive."""
+    chat_history_messages: Annotated[int, Meta(ge=1, le=10_000)] = 50
+    """Messages that `bridge.history` gives for a chat, where the call does not say."""
+    job_history_messages: Annotated[int, Meta(ge=1, le=10_000)] = 10
+    """The same for a session in job mode."""
     session_ttl_s: Annotated[int, Meta(ge=1)] = 1800
     """An active session idle for longer becomes dormant."""
     lease_ttl_ms: Annotated[int, Meta(ge=100)] = 3000

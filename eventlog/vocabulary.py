@@ -12,6 +12,28 @@ import msgspec
 from eventlog.event import Event, Name
 from eventlog.session import SessionMode, SessionStatus
 
+
+def member_key(conversation: str, user: str | None) -> str:
+    """Return what names a conversation's mapping, or that of one user in it; never two alike.
+
+    That of a conversation is its name; a leading null character, which begins those of users, is
+    doubled there.
+    """
+    if user is not None:
+        return f"\0{len(conversation)}:{conversation}:{user}"
+    return f"\0{conversation}" if conversation.startswith("\0") else conversation
+
+
+def conversation_entity(conversation: str, user: str | None = None) -> str:
+    """Return the entity of a conversation's mapping, for `append(expected_version={…})`."""
+    return f"conversation:{member_key(conversation, user)}"
+
+
+def session_entity(session: str) -> str:
+    """Return the entity of a session, for `append(expected_version={…})`."""
+    return f"session:{session}"
+
+
 MessageType = Literal["text", "media", "response", "acknowledgment", "action", "notice"]
 
 
@@ -164,7 +186,21 @@ class SessionStarted(Event, frozen=True, kw_only=True, tag="session.started"):
     agent: str | None = None
     branch_name: str | None = None
     text: str | None = None
+    owner: str | None = None
+    """Which program serves it, until another one resumes it."""
     metadata: dict[str, Any] = {}
+
+
+class SessionPlaced(Event, frozen=True, kw_only=True, tag="session.placed"):
+    """The session of this id lives in the conversation `home`, in another partition.
+
+    It stands in the partition of the id, so that an id is given away once and can be found.
+    """
+
+    VERSIONED = "session"
+
+    session: Name
+    home: Name
 
 
 class SessionTransitioned(Event, frozen=True, kw_only=True, tag="session.transitioned"):
@@ -176,6 +212,7 @@ class SessionTransitioned(Event, frozen=True, kw_only=True, tag="session.transit
     to_status: SessionStatus
     from_status: SessionStatus | None = None
     reason: str | None = None
+    owner: str | None = None
 
 
 class SessionTouched(Event, frozen=True, kw_only=True, tag="session.touched"):
@@ -205,22 +242,36 @@ class ToolReturned(Event, frozen=True, kw_only=True, tag="tool.returned"):
     duration_ms: int | None = None
 
 
-class ConversationMapped(Event, frozen=True, kw_only=True, tag="conversation.mapped"):
+class ConversationChange(Event, frozen=True, kw_only=True):
+    """What says which session a conversation is in; not a type of its own.
+
+    With `user` it speaks of that member of a group alone, who has a session of their own in it.
+    """
+
+    VERSIONED = "conversation"
+
+    user: str | None = None
+
+    @property
+    def entity(self) -> str:
+        """The mapping whose version this event advances."""
+        return conversation_entity(self.conversation, self.user)
+
+
+class ConversationMapped(ConversationChange, frozen=True, kw_only=True, tag="conversation.mapped"):
     """The conversation's current session is now `session`."""
 
-    VERSIONED = "conversation"
 
-
-class ConversationCleared(Event, frozen=True, kw_only=True, tag="conversation.cleared"):
+class ConversationCleared(
+    ConversationChange, frozen=True, kw_only=True, tag="conversation.cleared"
+):
     """The conversation has no current session any more."""
 
-    VERSIONED = "conversation"
 
-
-class ConversationCompacted(Event, frozen=True, kw_only=True, tag="conversation.compacted"):
+class ConversationCompacted(
+    ConversationChange, frozen=True, kw_only=True, tag="conversation.compacted"
+):
     """The conversation goes on in a fresh `session`, in place of `previous_session`."""
-
-    VERSIONED = "conversation"
 
     previous_session: str | None = None
 
@@ -261,6 +312,7 @@ VOCABULARY: tuple[type[Event], ...] = (
     DeadLetterResolved,
     DeadLetterDiscarded,
     SessionStarted,
+    SessionPlaced,
     SessionTransitioned,
     SessionTouched,
     ToolCalled,

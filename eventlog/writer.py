@@ -47,7 +47,8 @@ class Request:
     ids: list[str]
     entities: list[tuple[int, str]]
     durability: Durability
-    expected: tuple[str, int] | None = None
+    expected: list[tuple[str, int]] = field(default_factory=list)
+    """Entities and the versions they must have."""
     done: asyncio.Future[list[AppendResult]] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -146,8 +147,8 @@ class _Lane:
             case Appended():
                 _answer(group, self._partition, outcome)
             case Conflict(entity, actual_version):
-                assert group[0].expected
-                _fail(group, VersionConflict(entity, group[0].expected[1], actual_version))
+                expected_version = dict(group[0].expected)[entity]
+                _fail(group, VersionConflict(entity, expected_version, actual_version))
             case Gap():
                 raise AssertionError("a batch without producer cannot have a gap")
 
@@ -155,8 +156,7 @@ class _Lane:
 def _merge(group: list[Request]) -> Batch:
     if len(group) == 1:
         only = group[0]
-        expected = [only.expected] if only.expected else []
-        return Batch(only.events, only.ids, only.entities, expected)
+        return Batch(only.events, only.ids, only.entities, only.expected)
     batch = Batch([], [], [])
     for request in group:
         start = len(batch.events)

@@ -1,6 +1,7 @@
 -- sessions: one row per session, folded in the order of the log as eventlog/session.py does.
--- The first event gives the status (active, where it is neither a start nor a transition); then the
--- first terminal status is final, and nothing goes back to pending.
+-- A session is there once a session.* event says so, which gives the status (active, where it is
+-- neither a start nor a transition); then the first terminal status is final, and nothing goes back
+-- to pending.
 CREATE OR REPLACE TEMP VIEW sessions AS
 WITH seen AS (
     SELECT
@@ -17,7 +18,7 @@ folded AS (
         session,
         partition,
         arg_min(conversation, sequence) AS conversation,
-        arg_min(coalesce(target, 'active'), sequence) AS first_status,
+        arg_min(coalesce(target, 'active'), sequence) FILTER (is_change) AS first_status,
         arg_max(target, sequence) FILTER (target <> 'pending') AS last_status,
         arg_min(target, sequence) FILTER (target IN ('completed', 'failed')) AS final_status,
         arg_min(
@@ -29,6 +30,7 @@ folded AS (
         arg_min(agent, sequence) FILTER (is_start) AS agent,
         arg_min(branch_name, sequence) FILTER (is_start) AS branch_name,
         arg_min("text", sequence) FILTER (is_start) AS "text",
+        arg_max(owner, sequence) FILTER (is_change) AS owner,
         arg_min(occurred_at, sequence) AS first_seen_at,
         -- Falling asleep is no activity.
         greatest(
@@ -43,6 +45,7 @@ folded AS (
         count(*) AS event_count
     FROM seen
     GROUP BY session, partition
+    HAVING count(*) FILTER (is_change) > 0
 ),
 timed AS (
     -- A start counts as such where no other change of the session comes before it.
@@ -63,6 +66,7 @@ SELECT
     agent,
     branch_name,
     "text",
+    owner,
     started_at,
     last_activity_at,
     ended_at,

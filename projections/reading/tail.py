@@ -27,6 +27,17 @@ async def tail_pages(
     log: EventLog, projection: Projection, partition: int, tail: Tail
 ) -> AsyncIterator[list[tuple[str, Entry]]]:
     """Yield the same in pages, which bounds memory. Raises HistoryGap where entries are gone."""
+    async for page in tail_entries(log, projection, partition, tail):
+        yield _keyed(projection, page)
+
+
+async def tail_entries(
+    log: EventLog, projection: Projection, partition: int, tail: Tail
+) -> AsyncIterator[list[Entry]]:
+    """Yield the tail's entries that can be decoded, in pages. Raises HistoryGap.
+
+    The projection is only named where entries are gone.
+    """
     position, entries = tail.checkpoint, tail.entries
     while position < tail.head:
         if not entries or entries[0].id.n != position.n + 1:
@@ -36,22 +47,30 @@ async def tail_pages(
                 remedy="Rebuild the projection from the archive, or read with consistency='stored'.",
             )
         # Not beyond the head of the moment: the caller compares with it.
-        yield _keyed(log, projection, partition, (e for e in entries if e.id <= tail.head))
+        yield _decoded(log, partition, (e for e in entries if e.id <= tail.head))
         position = entries[-1].id
         if position < tail.head:
             entries = await log.read_raw(partition, position, TAIL_PAGE_ENTRIES, tail.head)
 
 
-def _keyed(
-    log: EventLog, projection: Projection, partition: int, entries: Iterable[RawEntry]
-) -> list[tuple[str, Entry]]:
-    keyed = []
+def _decoded(log: EventLog, partition: int, entries: Iterable[RawEntry]) -> list[Entry]:
+    decoded = []
     for raw in entries:
         try:
-            event = log.codec.decode(raw.raw)
+            decoded.append(Entry(partition, raw.id, log.codec.decode(raw.raw), raw.raw))
+        except Exception:  # noqa: BLE001, S112 - upcasters are anybody's code; the projector parks it
+            continue
+    return decoded
+
+
+def _keyed(projection: Projection, entries: Iterable[Entry]) -> list[tuple[str, Entry]]:
+    keyed = []
+    for entry in entries:
+        try:
+            event = entry.event
             key = projection.key(event) if isinstance(event, projection.types) else None
         except Exception:  # noqa: BLE001, S112 - anybody's code; the projector is who parks the entry
             continue
         if key is not None:
-            keyed.append((key, Entry(partition, raw.id, event, raw.raw)))
+            keyed.append((key, entry))
     return keyed

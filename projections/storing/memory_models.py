@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
 from projections.storing.batch import (
@@ -28,6 +30,8 @@ from projections.storing.store import (
     DocumentsRequest,
     FeedReply,
     FeedRequest,
+    LinkedReply,
+    LinkedRequest,
     Names,
     PageItem,
     PageRequest,
@@ -180,6 +184,22 @@ class MemoryModels:
             [_counts(model, facet) for facet in request.facets],
             _page(model, request.page) if request.page else [],
         )
+
+    async def read_linked(self, partition: int, request: LinkedRequest) -> LinkedReply:
+        """Return a document and those it points to, with the tail."""
+        model, checkpoint = self._readable(partition, request.name, request.version)
+        other, linked_checkpoint = self._readable(
+            partition, request.linked_name, request.linked_version
+        )
+        lower = min(checkpoint, linked_checkpoint, key=lambda each: each.n)
+        tail = await self._tail(partition, lower, request.tail_limit)
+        document = model.documents.get(request.key)
+        keys = list(request.hints)
+        target = msgspec.json.decode(document).get(request.field) if document else None
+        if target is not None:
+            keys.append(target)
+        linked = {key: other.documents.get(key) for key in keys}
+        return LinkedReply(tail, checkpoint, document, linked_checkpoint, linked)
 
     async def read_feed(self, partition: int, request: FeedRequest) -> FeedReply:
         """Return a page of a feed, with the tail."""

@@ -32,6 +32,8 @@ from projections.storing.store import (
     DocumentsRequest,
     FeedReply,
     FeedRequest,
+    LinkedReply,
+    LinkedRequest,
     Names,
     PageItem,
     Tail,
@@ -52,6 +54,7 @@ class RedisModels:
         self._places: dict[tuple[int, str, int], _Place] = {}
         self._commit = load_script("projections", "commit")
         self._read_documents = load_script("projections", "read_documents")
+        self._read_linked = load_script("projections", "read_linked")
         self._read_feed = load_script("projections", "read_feed")
         self._fetch = load_script("projections", "fetch")
         self._claim = load_script("projections", "shelf_claim")
@@ -190,6 +193,33 @@ class RedisModels:
             for flat in reply[4]
         ]
         return DocumentsReply(_tail(reply), reply[3], counts, items)
+
+    async def read_linked(self, partition: int, request: LinkedRequest) -> LinkedReply:
+        """Return a document and those it points to, with the tail, all of one moment."""
+        names = self._log.keys
+        wanted = [
+            (partition, request.name, request.version),
+            (partition, request.linked_name, request.linked_version),
+        ]
+        while True:
+            places = [self._places.get(each) or await self._find(*each) for each in wanted]
+            stored = [names.documents(partition, place.model) for place in places]
+            packed = [place.packed for place in places]
+            asked = [request.tail_limit, request.key, request.field, list(request.hints)]
+            reply = await self._run(
+                self._read_linked, [*self._common(partition), *stored], _pack([*packed, *asked])
+            )
+            if reply[0] != b"moved":
+                break
+            self._places.pop(wanted[reply[1] - 1], None)
+        linked = zip(reply[6], reply[7], strict=True)
+        return LinkedReply(
+            _tail(reply),
+            EntryId.parse(reply[3]),
+            reply[4],
+            EntryId.parse(reply[5]),
+            {key.decode(): document for key, document in linked},
+        )
 
     async def read_feed(self, partition: int, request: FeedRequest) -> FeedReply:
         """Return a page of a feed, with the tail, all of one moment."""

@@ -71,6 +71,32 @@ class DocumentsReply(NamedTuple):
     page: list[PageItem]
 
 
+class LinkedRequest(NamedTuple):
+    """A document, and those of another projection that it and `hints` point to, in one step."""
+
+    name: str
+    version: int
+    key: str
+    field: str
+    """Of the document: a key of the other projection, or none."""
+    linked_name: str
+    linked_version: int
+    hints: Sequence[str]
+    tail_limit: int
+
+
+class LinkedReply(NamedTuple):
+    """The answer to a LinkedRequest, all of one moment."""
+
+    tail: Tail
+    """From the lower of the two checkpoints on."""
+    checkpoint: EntryId
+    document: bytes | None
+    linked_checkpoint: EntryId
+    linked: dict[str, bytes | None]
+    """By key: those of the hints, and the one that the document points to."""
+
+
 class FeedRequest(NamedTuple):
     """A page of a feed: the last `limit` items numbered below `before`, from 1; 0 is the end."""
 
@@ -154,6 +180,10 @@ class ModelStore(Protocol):
 
     async def read_documents(self, partition: int, request: DocumentsRequest) -> DocumentsReply:
         """Return documents, counts and a page, with the tail, all of one moment."""
+        ...
+
+    async def read_linked(self, partition: int, request: LinkedRequest) -> LinkedReply:
+        """Return a document and those it points to, with the tail, all of one moment."""
         ...
 
     async def read_feed(self, partition: int, request: FeedRequest) -> FeedReply:

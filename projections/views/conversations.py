@@ -5,9 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from eventlog.entry import Entry
-from eventlog.event import Event
 from eventlog.log import EventLog
-from eventlog.vocabulary import ConversationCleared, ConversationCompacted, ConversationMapped
+from eventlog.vocabulary import ConversationChange, ConversationCleared, member_key
 from projections.projection import DocumentProjection, IndexEntry
 from projections.reading.live import Consistency, LiveDocuments
 from projections.reading.paging import Page
@@ -18,9 +17,11 @@ PAST_SESSION_LIMIT = 50
 
 
 class Conversation(msgspec.Struct, omit_defaults=True):
-    """A conversation and its sessions. `updated_at` is µs UTC."""
+    """A conversation, or one user in it, and its sessions. `updated_at` is µs UTC."""
 
     conversation: str
+    user: str | None = None
+    """Whose session it is, where the members of a group have one each."""
     session: str | None = None
     """The current session; None when there is none, or none any more."""
     past: list[str] = []
@@ -35,12 +36,13 @@ class ConversationsProjection(DocumentProjection[Conversation]):
     """Folds the mapping events: they alone are the truth, a session that starts maps nothing."""
 
     name = "conversations"
-    types = (ConversationMapped, ConversationCleared, ConversationCompacted)
+    version = 2
+    types = (ConversationChange,)
     state_type = Conversation
 
-    def key(self, event: Event) -> str:
-        """Return the conversation."""
-        return event.conversation
+    def key(self, event: ConversationChange) -> str:
+        """Return the conversation, or the user in it."""
+        return member_key(event.conversation, event.user)
 
     def initial(self, key: str) -> Conversation:
         """Return a conversation that no session belongs to."""
@@ -49,6 +51,8 @@ class ConversationsProjection(DocumentProjection[Conversation]):
     def apply(self, state: Conversation, entry: Entry) -> Conversation:
         """Return the conversation after the entry."""
         event = entry.event
+        assert isinstance(event, ConversationChange)
+        state.conversation, state.user = event.conversation, event.user
         following = None if isinstance(event, ConversationCleared) else event.session
         if state.session is not None and state.session != following:
             state.past = [*state.past, state.session][-PAST_SESSION_LIMIT:]
@@ -74,11 +78,11 @@ class Conversations:
         self._documents = LiveDocuments(log, CONVERSATIONS, store)
 
     async def get(
-        self, conversation: str, *, consistency: Consistency = "live"
+        self, conversation: str, *, user: str | None = None, consistency: Consistency = "live"
     ) -> Conversation | None:
-        """Return the conversation, or None where it was never mapped."""
+        """Return the conversation, or a user's own share in it, or None where it was never mapped."""
         partition = self._log.partition_of(conversation)
-        return await self._documents.get(partition, conversation, consistency)
+        return await self._documents.get(partition, member_key(conversation, user), consistency)
 
     async def list(
         self,

@@ -1,0 +1,67 @@
+"""Where a user writes: which conversation that is, and whose session in it. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from eventlog.errors import InvalidEvent
+from eventlog.ids import new_event_id
+from eventlog.partition import partition_of
+from eventlog.vocabulary import conversation_entity, member_key
+
+
+class Place(NamedTuple):
+    """A conversation, or with `user` that user's own share in it."""
+
+    conversation: str
+    user: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The document that says which session it is in."""
+        return member_key(self.conversation, self.user)
+
+    @property
+    def entity(self) -> str:
+        """The entity whose version says whether that changed."""
+        return conversation_entity(self.conversation, self.user)
+
+
+def place_of(
+    platform: str, user_id: str | int, chat_id: str | int | None = None, *, is_shared: bool = False
+) -> Place:
+    """Return where a user's session is kept. Raises InvalidEvent for a platform with a colon.
+
+    Without a chat, or in one of the user's own, the conversation is the session's; in any other chat
+    each user has a session of their own, unless all share one.
+    """
+    if not platform or ":" in platform:
+        raise InvalidEvent(
+            f"{platform!r} is no name of a platform.", remedy="Use one without a colon: telegram."
+        )
+    user, chat = str(user_id), str(user_id if chat_id is None else chat_id)
+    conversation = f"{platform}:{chat}"
+    return Place(conversation, None if is_shared or chat == user else user)
+
+
+def message_event_id(conversation: str, message_id: str | int) -> str:
+    """Return the event id of a platform's message: equal for a redelivery, and for nothing else.
+
+    >>> message_event_id("telegram:42", 991)
+    'telegram:42:991'
+    """
+    escaped = str(message_id).replace("%", "%25").replace(":", "%3A")
+    return f"{conversation}:{escaped}"
+
+
+def new_session_id(conversation: str, partition_count: int) -> str:
+    """Return a fresh UUID that falls into the conversation's partition.
+
+    So a session is found by its id alone. It takes as many draws as there are partitions, of a
+    microsecond each.
+    """
+    partition = partition_of(conversation, partition_count)
+    while True:
+        drawn = new_event_id()
+        if partition_of(drawn, partition_count) == partition:
+            return drawn

@@ -1,0 +1,226 @@
+"""Which session does this message belong to? One answer, however many ask at once.
+
+One round trip for a chat that is known and, since the first message's start travels along with the
+question, one for a chat that is new: it is started only if the log has never mapped it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+from bridge.deciding import until_decided
+from bridge.place import Place
+from bridge.session_start import SessionStart, folded
+from bridge.starting import Starter
+from eventlog.errors import LogUnavailable, SessionExists, VersionConflict
+from eventlog.event import Event
+from eventlog.ids import START
+from eventlog.log import EventLog
+from eventlog.logs import get_logger
+from eventlog.session import TERMINAL
+from eventlog.vocabulary import BridgeEvent, ConversationMapped, session_entity
+from eventlog.writer import AppendResult
+from projections.reading.linked import Link, LinkedDocuments
+from projections.views.conversations import CONVERSATIONS, Conversation
+from projections.views.sessions import SESSIONS, Session, Sessions
+
+REMEMBERED_PLACES = 10_000
+
+_log = get_logger("bridge")
+
+V = TypeVar("V")
+
+
+class Resolver:
+    """Finds or starts the session of a place."""
+
+    def __init__(self, log: EventLog, sessions: Sessions, starter: Starter) -> None:
+        self._log = log
+        self._sessions = sessions
+        self._starter = starter
+        self._links = LinkedDocuments(log, CONVERSATIONS, "session", SESSIONS)
+        self._remembered: _Recent[Session] = _Recent(REMEMBERED_PLACES)
+        self._improvised: _Recent[str] = _Recent(REMEMBERED_PLACES)
+
+    async def resolve(
+        self, place: Place, start: SessionStart, session_id: str | None = None
+    ) -> Session:
+        """Return the place's session, started if there is none or the last one has ended.
+
+        While the server is away it is the one that was resolved last, or a new one that the place
+        is mapped to afterwards, unless it has one in the log. Raises SessionExists where a
+        caller's id is that of a session elsewhere.
+        """
+        try:
+            session = await self._resolve(place, start, session_id)
+        except LogUnavailable as error:
+            _log.warning("redis_error", function="resolve", error=str(error))
+            return await self._improvise(place, start, session_id)
+        self._remembered[place] = session
+        self._improvised.pop(place)
+        return session
+
+    async def _resolve(self, place: Place, start: SessionStart, session_id: str | None) -> Session:
+        known = self._remembered.get(place)
+        if known is None and session_id is None and place not in self._improvised:
+            link, first = await asyncio.gather(self._read(place), self._first(place, start))
+            if first is not None:
+                return first
+        else:
+            link = await self._read(place, known)
+        try:
+            return await self._decide(place, link, start, session_id)
+        except VersionConflict:
+
+            async def decide() -> Session:
+                return await self._decide(place, await self._read(place), start, session_id)
+
+            return await until_decided(decide)
+
+    async def _read(
+        self, place: Place, known: Session | None = None
+    ) -> Link[Conversation, Session]:
+        partition = self._log.partition_of(place.conversation)
+        return await self._links.get(partition, place.key, [known.id] if known else ())
+
+    async def _first(self, place: Place, start: SessionStart) -> Session | None:
+        """Return the place's first session, or None where it was mapped before."""
+        session = self._starter.new_id(place.conversation)
+        try:
+            return await self._start_mapped(place, start, session, mapped_version=0)
+        except VersionConflict:
+            return None
+
+    async def _decide(
+        self,
+        place: Place,
+        link: Link[Conversation, Session],
+        start: SessionStart,
+        session_id: str | None,
+    ) -> Session:
+        """Return the session, given what the log said. Raises VersionConflict where it says more now."""
+        mapping = link.document or Conversation(place.conversation)
+        if mapping.session is None:
+            return await self._fresh(place, start, session_id, mapping.version)
+        session = link.linked
+        if session is None or session.status is None:
+            session = await self._sessions.get(mapping.session)
+        if session is None:
+            return await self._again(place, start, mapping)
+        if session.status in TERMINAL:
+            return await self._fresh(place, start, session_id, mapping.version)
+        return session
+
+    async def _fresh(
+        self, place: Place, start: SessionStart, session_id: str | None, mapped_version: int
+    ) -> Session:
+        """Return a session that the place is mapped to from now on."""
+        improvised = self._improvised.get(place)
+        if improvised is not None:
+            session = await self._sessions.get(improvised, conversation=place.conversation)
+            if session is not None and session.status not in TERMINAL:
+                await self._log.append(
+                    self._mapped(place, improvised),
+                    expected_version={place.entity: mapped_version},
+                )
+                return session
+        if session_id is None:
+            session_id = improvised or self._starter.new_id(place.conversation)
+            return await self._start_mapped(place, start, session_id, mapped_version)
+        try:
+            session = await self._starter.start(
+                start, conversation=place.conversation, session_id=session_id
+            )
+        except SessionExists:
+            found = await self._sessions.get(session_id)
+            if found is None or found.conversation != place.conversation:
+                raise
+            if found.status in TERMINAL:
+                raise
+            session = found
+        await self._log.append(
+            self._mapped(place, session_id), expected_version={place.entity: mapped_version}
+        )
+        return session
+
+    async def _again(self, place: Place, start: SessionStart, mapping: Conversation) -> Session:
+        """Return the session that the place is mapped to but that was never started, started."""
+        assert mapping.session is not None
+        warning = BridgeEvent(
+            conversation=place.conversation,
+            session=mapping.session,
+            event_type="session_recreated",
+            occurred_at=self._log.clock.now_us(),
+            data={"reason": "the conversation knew it, the log had no such session"},
+        )
+        _log.warning("session_recreated", session=mapping.session, conversation=place.conversation)
+        try:
+            return await self._starter.append(
+                self._started(place, start, mapping.session), [warning]
+            )
+        except SessionExists as exists:  # somebody else did
+            raise VersionConflict(session_entity(exists.session), 0, 1) from None
+
+    async def _start_mapped(
+        self, place: Place, start: SessionStart, session: str, mapped_version: int
+    ) -> Session:
+        return await self._starter.append(
+            self._started(place, start, session),
+            [self._mapped(place, session)],
+            {place.entity: mapped_version},
+        )
+
+    def _started(self, place: Place, start: SessionStart, session: str) -> Event:
+        return start.event(place.conversation, session, self._log.clock.now_us())
+
+    def _mapped(self, place: Place, session: str) -> ConversationMapped:
+        return ConversationMapped(
+            conversation=place.conversation,
+            user=place.user,
+            session=session,
+            occurred_at=self._log.clock.now_us(),
+        )
+
+    # --- while the server is away ----------------------------------------------------------------
+
+    async def _improvise(
+        self, place: Place, start: SessionStart, session_id: str | None
+    ) -> Session:
+        """Return a session without asking the log; its start goes to the spool, where there is one."""
+        if (remembered := self._remembered.get(place)) is not None:
+            return remembered
+        improvised = self._improvised.get(place)
+        session = improvised or session_id or self._starter.new_id(place.conversation)
+        event = self._started(place, start, session)
+        if improvised is None:
+            _log.warning("redis_degraded_mode", session=session, conversation=place.conversation)
+            self._improvised[place] = session
+            with suppress(LogUnavailable):  # said above: no server, and no spool
+                await self._log.append(event)
+        return folded(Session(session), event, AppendResult(0, START, None, False))
+
+
+class _Recent(Generic[V]):
+    """What was last said of places, the oldest forgotten first."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._values: OrderedDict[Place, V] = OrderedDict()
+
+    def __contains__(self, place: Place) -> bool:
+        return place in self._values
+
+    def __setitem__(self, place: Place, value: V) -> None:
+        self._values[place] = value
+        self._values.move_to_end(place)
+        if len(self._values) > self._limit:
+            self._values.popitem(last=False)
+
+    def get(self, place: Place) -> V | None:
+        return self._values.get(place)
+
+    def pop(self, place: Place) -> None:
+        self._values.pop(place, None)

@@ -1,0 +1,272 @@
+"""Sessions as a bot or agent calls them: resolve, start, look up, change, end.
+
+A decider at the log's edge (the idea is Emmett's): read the session, decide whether the change is
+allowed, append it with the version that was read. Where somebody else was first, read and decide
+again. So two programs never contradict each other, and what has ended stays ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bridge.deciding import until_decided
+from bridge.place import place_of
+from bridge.resolving import Resolver
+from bridge.session_start import SessionStart, folded
+from bridge.session_tail import SessionTail
+from bridge.starting import Starter
+from eventlog.cursor import Cursor
+from eventlog.errors import SessionMissing, VersionConflict
+from eventlog.ids import START
+from eventlog.log import EventLog
+from eventlog.session import TERMINAL, SessionMode, SessionStatus, check_transition
+from eventlog.vocabulary import SessionTouched, SessionTransitioned, session_entity
+from projections.reading.paging import Page
+from projections.views.sessions import Session, Sessions
+
+DORMANT_PAGE_SESSIONS = 200
+
+
+class SessionCalls:
+    """The calls of `bridge.sessions`. Each may raise LogUnavailable and may then be repeated.
+
+    A `Session` is what the log said when it was returned; it does not change by itself.
+    """
+
+    def __init__(self, log: EventLog, owner: str | None = None) -> None:
+        self.owner = owner
+        """Who serves the sessions that are started or resumed here, where the call does not say."""
+        self._log = log
+        self._view = Sessions(log)
+        self._starter = Starter(log, self._view)
+        self._resolver = Resolver(log, self._view, self._starter)
+
+    async def resolve(
+        self,
+        platform: str,
+        user_id: str | int,
+        chat_id: str | int | None = None,
+        *,
+        shared: bool = False,
+        session_id: str | None = None,
+        mode: SessionMode = "chat",
+        project: str | None = None,
+        agent: str | None = None,
+        text: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Session:
+        """Return the user's session in that chat, started on the first message ever.
+
+        Of any number of programs that ask at once, all get the same one. It is the same after
+        restarts, until it has ended: then a new one begins. Without `chat_id` it is the one the user
+        has wherever they write; in a chat of many, each user has one, or with `shared` all have one
+        together. What follows `session_id` is said of a session that starts here.
+
+        While the server is away it is the one resolved last, or one made up for the time being.
+        Raises InvalidEvent, and SessionExists where a session of that id is somewhere else.
+        """
+        start = SessionStart(
+            mode=mode,
+            platform=platform,
+            project=project,
+            user=str(user_id),
+            agent=agent,
+            text=text,
+            owner=self.owner,
+            metadata=metadata or {},
+        )
+        place = place_of(platform, user_id, chat_id, is_shared=shared)
+        return await self._resolver.resolve(place, start, session_id)
+
+    async def start(
+        self,
+        conversation: str | None = None,
+        *,
+        session_id: str | None = None,
+        status: SessionStatus = "active",
+        mode: SessionMode = "chat",
+        platform: str | None = None,
+        project: str | None = None,
+        user: str | None = None,
+        agent: str | None = None,
+        branch_name: str | None = None,
+        text: str | None = None,
+        owner: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Session:
+        """Return a new session, of a conversation or its own, under your id or a new UUID.
+
+        The conversation goes on in whatever session it is mapped to: see `bridge.conversations.set`.
+        Raises SessionExists for an id that was used before, InvalidEvent.
+        """
+        start = SessionStart(
+            status=status,
+            mode=mode,
+            platform=platform,
+            project=project,
+            user=user,
+            agent=agent,
+            branch_name=branch_name,
+            text=text,
+            owner=owner or self.owner,
+            metadata=metadata or {},
+        )
+        return await self._starter.start(start, conversation=conversation, session_id=session_id)
+
+    async def get(self, session: str) -> Session | None:
+        """Return the session as of now, or None."""
+        return await self._view.get(session)
+
+    async def list(
+        self,
+        *,
+        status: SessionStatus | None = None,
+        project: str | None = None,
+        conversation: str | None = None,
+        user: str | None = None,
+        owner: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[Session]:
+        """Return the sessions that all given words fit, by latest activity, newest first.
+
+        Pass a page's `cursor` on, with the same words, until it is None. Raises InvalidQuery,
+        InvalidCursor.
+        """
+        return await self._view.list(
+            status=status,
+            project=project,
+            conversation=conversation,
+            user=user,
+            owner=owner,
+            limit=limit,
+            cursor=cursor,
+        )
+
+    async def counts(self) -> dict[SessionStatus, int]:
+        """Return how many sessions each status has."""
+        return await self._view.counts()
+
+    async def touch(self, session: str, reason: str | None = None) -> Session:
+        """Return the session with its time of activity moved up to now; its status stays.
+
+        Raises SessionMissing, and IllegalTransition where it has ended.
+        """
+        current = await self._existing(session)
+        if current.status in TERMINAL:
+            check_transition(session, current.status, "active")
+        event = SessionTouched(
+            conversation=current.conversation,
+            session=session,
+            reason=reason,
+            occurred_at=self._log.clock.now_us(),
+        )
+        return folded(current, event, await self._log.append(event))
+
+    async def transition(
+        self,
+        session: str,
+        to: SessionStatus,
+        *,
+        expected: int | None = None,
+        reason: str | None = None,
+        owner: str | None = None,
+    ) -> Session:
+        """Return the session in the status `to`; one that is in it already stays as it is.
+
+        With `expected`, a `version` that was read before, it changes only if nobody else changed it
+        meanwhile. Raises SessionMissing, IllegalTransition, VersionConflict.
+        """
+
+        async def decide() -> Session:
+            current = await self._existing(session)
+            if expected is not None and current.version != expected:
+                raise VersionConflict(session_entity(session), expected, current.version)
+            if current.status == to:
+                return current
+            assert current.status is not None
+            check_transition(session, current.status, to)
+            event = SessionTransitioned(
+                conversation=current.conversation,
+                session=session,
+                from_status=current.status,
+                to_status=to,
+                reason=reason,
+                owner=owner,
+                occurred_at=self._log.clock.now_us(),
+            )
+            result = await self._log.append(event, expected_version=current.version)
+            return folded(current, event, result)
+
+        return await (decide() if expected is not None else until_decided(decide))
+
+    async def complete(
+        self, session: str, *, expected: int | None = None, reason: str | None = None
+    ) -> Session:
+        """Return the session, completed for good; raises as `transition`."""
+        return await self.transition(session, "completed", expected=expected, reason=reason)
+
+    async def fail(
+        self, session: str, reason: str | None = None, *, expected: int | None = None
+    ) -> Session:
+        """Return the session, failed for good; raises as `transition`."""
+        return await self.transition(session, "failed", expected=expected, reason=reason)
+
+    async def resume(self, session: str, *, owner: str | None = None) -> Session:
+        """Return the session, active, served by `owner` or this bridge; raises as `transition`."""
+        return await self.transition(session, "active", owner=owner or self.owner)
+
+    async def dormant_all(self, owner: str | None = None, *, reason: str = "shutdown") -> int:
+        """Put the active sessions of an owner to sleep and return how many; for a clean shutdown.
+
+        Without an owner those of this bridge's; where it has none either, every active one.
+        """
+        owner = owner or self.owner
+        count, cursor = 0, None
+        while True:
+            page = await self._view.list(
+                status="active", owner=owner, limit=DORMANT_PAGE_SESSIONS, cursor=cursor
+            )
+            for session in page.items:
+                count += await self._put_to_sleep(session, owner, reason)
+            if page.cursor is None:
+                return count
+            cursor = page.cursor
+
+    async def _put_to_sleep(self, session: Session, owner: str | None, reason: str) -> bool:
+        """Return whether it fell asleep; one that changed hands or ended meanwhile is left alone."""
+        while session.status == "active" and (owner is None or session.owner == owner):
+            try:
+                await self.transition(
+                    session.id, "dormant", expected=session.version, reason=reason
+                )
+            except VersionConflict:
+                session = await self._existing(session.id)
+            else:
+                return True
+        return False
+
+    async def tail(self, session: str, after: Cursor | str | None = None) -> SessionTail:
+        """Return an async iterator over what happens in the session, until it ends.
+
+        From now on, or after a cursor of an earlier tail. Raises SessionMissing, InvalidCursor.
+
+        >>> async for entry in await bridge.sessions.tail(session.id):
+        ...     print(entry.event.type)
+        """
+        current = await self._existing(session)
+        partition = self._log.partition_of(current.conversation)
+        # In this order: an end that comes between is seen by the tail.
+        tail = await self._log.tail(after, partition=partition)
+        current = await self._existing(session)
+        until = None
+        if current.status in TERMINAL:
+            until = START if after is None else (await self._log.heads())[partition]
+        return SessionTail(tail, session, partition, until)
+
+    async def _existing(self, session: str) -> Session:
+        found = await self._view.get(session)
+        if found is None:
+            raise SessionMissing(session)
+        return found
