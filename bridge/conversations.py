@@ -155,7 +155,7 @@ class ConversationCalls:
 
     async def _mapping(self, conversation: str, user: str | None) -> Conversation:
         found = await self._view.get(conversation, user=user)
-        return found or Conversation(conversation, user)
+        return found or Conversation(conversation, user=user)
 
     async def _is_alive(self, session: str) -> bool:
         found = await self._sessions.get(session)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from bridge.place import message_event_id
 from bridge.sessions import SessionCalls
-from eventlog.errors import VersionConflict
+from eventlog.errors import InvalidEvent, VersionConflict
 from eventlog.log import EventLog
 from eventlog.past import Past
 from eventlog.vocabulary import (
@@ -188,7 +188,7 @@ class MessageCalls:
             "session": session or at.session,
             "platform": platform or at.platform,
             "reply_to": None if reply_to is None else str(reply_to),
-            "attachments": list(attachments),
+            "attachments": [_reference(each) for each in attachments],
             "metadata": dict(metadata or {}),
         }
 
@@ -216,6 +216,16 @@ class MessageCalls:
             else:
                 return results[1]
         return await self._log.append(event)
+
+
+def _reference(attachment: Attachment) -> Attachment:
+    """Return the attachment if it refers to a file kept elsewhere. Raises InvalidEvent."""
+    if not isinstance(attachment, Attachment) or attachment.url.lower().startswith("data:"):
+        raise InvalidEvent(
+            "an attachment that is the file itself.",
+            remedy="Put the file into object storage and give Attachment(url='s3://…').",
+        )
+    return attachment
 
 
 def _where(where: str | Session) -> _Where:

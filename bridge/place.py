@@ -30,15 +30,18 @@ class Place(NamedTuple):
 def place_of(
     platform: str, user_id: str | int, chat_id: str | int | None = None, *, is_shared: bool = False
 ) -> Place:
-    """Return where a user's session is kept. Raises InvalidEvent for a platform with a colon.
+    """Return where a user's session is kept.
 
     Without a chat, or in one of the user's own, the conversation is the session's; in any other chat
-    each user has a session of their own, unless all share one.
+    each user has a session of their own, unless all share one. Raises InvalidEvent for a platform
+    with a colon, and where there is no user.
     """
     if not platform or ":" in platform:
         raise InvalidEvent(
             f"{platform!r} is no name of a platform.", remedy="Use one without a colon: telegram."
         )
+    if user_id in (None, ""):
+        raise InvalidEvent("a message of nobody.", remedy="Give the platform's id of the user.")
     user, chat = str(user_id), str(user_id if chat_id is None else chat_id)
     conversation = f"{platform}:{chat}"
     return Place(conversation, None if is_shared or chat == user else user)

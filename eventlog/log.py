@@ -355,8 +355,9 @@ class EventLog:
                 cursor = Cursor({partition: cursor[0]})
         if cursor.keys() != set(followed):
             raise InvalidCursor(
-                f"the cursor has {len(cursor)} partitions, not the {len(followed)} to be followed.",
-                remedy="It belongs to another log, or to another of its partitions.",
+                f"the cursor has {len(cursor)} partitions, the log {self.partition_count}, of which "
+                f"{len(followed)} are followed.",
+                remedy="It belongs to another log, or to another way to follow it.",
             )
         return Tail(store, self.codec, cursor)
 

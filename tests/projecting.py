@@ -121,9 +121,10 @@ def oracle(events: list[Event], history_limit: int = 500) -> dict[str, Any]:
         minutes[event.occurred_at // 60_000_000][label] += 1
         chats[event.conversation][label] += 1
         times[event.conversation].append(event.occurred_at)
+    begun = {name: seen for name, seen in sessions.items() if seen["version"]}
     return {
-        "sessions": sessions,
-        "statuses": Counter(s["status"] for s in sessions.values()),
+        "sessions": begun,
+        "statuses": Counter(s["status"] for s in begun.values()),
         "history": {chat: ids[-history_limit:] for chat, ids in history.items()},
         "history_counts": {chat: len(ids) for chat, ids in history.items()},
         "conversations": conversations,
@@ -145,7 +146,9 @@ def _session(sessions: dict[str, dict[str, Any]], event: Event) -> None:
     )
     wanted = {"session.started": "status", "session.transitioned": "to_status"}.get(event.type)
     target = getattr(event, wanted) if wanted else None
-    if seen["status"] is None:
+    if not event.type.startswith("session."):
+        target = None  # naming a session makes none
+    elif seen["status"] is None:
         seen["status"] = target or "active"
     elif target and seen["status"] not in ("completed", "failed") and target != "pending":
         seen["status"] = target

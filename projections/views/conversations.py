@@ -6,7 +6,13 @@ import msgspec
 
 from eventlog.entry import Entry
 from eventlog.log import EventLog
-from eventlog.vocabulary import ConversationChange, ConversationCleared, member_key
+from eventlog.vocabulary import (
+    ConversationChange,
+    ConversationCleared,
+    ConversationCompacted,
+    ConversationMapped,
+    member_key,
+)
 from projections.projection import DocumentProjection, IndexEntry
 from projections.reading.live import Consistency, LiveDocuments
 from projections.reading.paging import Page
@@ -20,8 +26,6 @@ class Conversation(msgspec.Struct, omit_defaults=True):
     """A conversation, or one user in it, and its sessions. `updated_at` is µs UTC."""
 
     conversation: str
-    user: str | None = None
-    """Whose session it is, where the members of a group have one each."""
     session: str | None = None
     """The current session; None when there is none, or none any more."""
     past: list[str] = []
@@ -30,6 +34,8 @@ class Conversation(msgspec.Struct, omit_defaults=True):
     updated_at: int = 0
     version: int = 0
     """How often conversation.* events changed it: what `append(expected_version=…)` compares."""
+    user: str | None = None
+    """Whose session it is, where the members of a group have one each."""
 
 
 class ConversationsProjection(DocumentProjection[Conversation]):
@@ -37,7 +43,7 @@ class ConversationsProjection(DocumentProjection[Conversation]):
 
     name = "conversations"
     version = 2
-    types = (ConversationChange,)
+    types = (ConversationMapped, ConversationCleared, ConversationCompacted)
     state_type = Conversation
 
     def key(self, event: ConversationChange) -> str:

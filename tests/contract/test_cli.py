@@ -365,7 +365,6 @@ async def test_errors_are_one_line_without_a_traceback(sample, tmp_path):
         (2, "belongs to another list", f"history|c|--cursor|{OF_ANOTHER_CHAT}", {}),
         (2, "One of message.received", "history|c|--type|message.queued", {}),
         (2, "'song' is not one of 'text'", "history|c|--message-type|song", {}),
-        (2, "takes one of status", "sessions|--status|active|--user|u", {}),
         (2, "'soon' is no duration", "dead-letters|--older-than|soon", {}),
         (2, "must be longer ago", "dead-letters|--older-than|2h|--newer-than|1h30m", {}),
         (2, "EVENTLOG_PORT is no setting", "status", {"EVENTLOG_PORT": "1"}),

@@ -52,12 +52,12 @@ async def test_rebuild_verify_roll_back_and_drop(cli: Cli) -> None:
     assert (await cli.run("import", SAMPLE)).code == 0
     rebuilt = await cli.run("projections", "rebuild", "sessions", "--json")
     assert rebuilt.json() == {
-        "model": "sessions@1",
+        "model": "sessions@2",
         "position_count": 1449,
         "swept_key_count": 0,
     }
     shown = (await cli.run("projections")).out
-    assert "sessions                1          0         -  1" in shown
+    assert "sessions                2          0         -  1" in shown
     told = (await cli.run("projections", "--json")).json()["partitions"]
     assert [each["partition"] for each in told] == [0, 1]
     assert {model["name"] for model in told[0]["models"]} >= {"sessions", "history"}
@@ -67,9 +67,9 @@ async def test_rebuild_verify_roll_back_and_drop(cli: Cli) -> None:
     assert all(each["difference"] is None for each in verified)
     back = await cli.run("projections", "rollback", "sessions")
     assert back.code == 0
-    assert "sessions@1 serves" in back.err
+    assert "sessions@2 serves" in back.err
     again = (await cli.run("projections", "verify", "sessions", "--json")).documents()
-    before = [each for each in verified if each["model"] == "sessions@1"]
+    before = [each for each in verified if each["model"] == "sessions@2"]
     assert [e["stored_digest"] for e in again] == [e["stored_digest"] for e in before]
     assert "keys freed" in (await cli.run("projections", "drop", "sessions")).err
     assert_one_line_error(await cli.run("projections", "rollback", "sessions"), 1)
@@ -135,7 +135,7 @@ async def test_an_interrupted_rebuild_is_gone_on_with(cli: Cli) -> None:
     assert (await cli.run("import", SAMPLE)).code == 0
     async with opened(cli) as log:
         models = RedisModels(log)
-        begun = [await models.begin(p, Build("sessions", 1, "abc")) for p in range(2)]
+        begun = [await models.begin(p, Build("sessions", 2, "abc")) for p in range(2)]
         assert {build.made for build in begun} == {"abc"}
         assert "1: 0%" in (await cli.run("projections")).out
         assert (await cli.run("projections", "rebuild", "sessions")).code == 0

@@ -36,7 +36,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     mirror = draw(st.sampled_from(MIRRORS))
     document: dict[str, Any] = {"type": mirror.name}
     for field in msgspec.structs.fields(mirror.struct):
-        if field.name in ("conversation", "id", "session", "letter"):
+        if field.name in ("conversation", "id", "session", "letter", "home"):
             document[field.name] = draw(names)
         elif field.required or draw(st.integers(0, 3)) == 0:
             document[field.name] = draw(_value(mirror, field))

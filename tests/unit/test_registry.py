@@ -89,7 +89,7 @@ def test_what_cannot_be_loaded_is_named(named: str, said: str) -> None:
 
 def test_one_is_found_by_its_name_or_model() -> None:
     assert find_projection(DEFAULT_PROJECTIONS, "sessions").name == "sessions"
-    assert find_projection(DEFAULT_PROJECTIONS, "sessions@1").name == "sessions"
+    assert find_projection(DEFAULT_PROJECTIONS, "sessions@2").name == "sessions"
     with pytest.raises(ConfigurationError, match="Known: activity_conversations@1"):
         find_projection(DEFAULT_PROJECTIONS, "sessions@9")
 

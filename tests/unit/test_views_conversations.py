@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from eventlog.log import EventLog
 from eventlog.vocabulary import (
     ConversationCleared,
     ConversationCompacted,
     ConversationMapped,
     SessionStarted,
+    member_key,
 )
 from projections.storing.memory_models import MemoryModels
 from projections.views.conversations import (
@@ -15,6 +20,7 @@ from projections.views.conversations import (
     Conversations,
 )
 from tests.projecting import fold
+from tests.strategies import names
 
 
 def mapped(session: str, at_us: int = 1) -> ConversationMapped:
@@ -61,6 +67,33 @@ def test_only_conversations_with_a_session_are_listed() -> None:
         ("mapped", 7)
     ]
     assert CONVERSATIONS.index("telegram:1", fold(CONVERSATIONS, mapped("a"), CLEARED)) == []
+
+
+async def test_a_user_s_share_is_apart_from_the_conversation_s() -> None:
+    async with EventLog.in_memory(partition_count=2) as log:
+        conversations = Conversations(log, MemoryModels(log))
+        ada = ConversationMapped(conversation="chat:1", user="ada", session="a")
+        assert ada.entity != ConversationMapped(conversation="chat:1", session="a").entity
+        await log.append(ada, expected_version=0)
+        assert await conversations.get("chat:1") is None
+        found = await conversations.get("chat:1", user="ada")
+        assert found
+        assert (found.conversation, found.user, found.session) == ("chat:1", "ada", "a")
+
+
+@given(names, st.none() | names, names, st.none() | names)
+def test_no_two_mappings_share_a_key(
+    one: str, user: str | None, other: str, another: str | None
+) -> None:
+    same = (one, user) == (other, another)
+    assert (member_key(one, user) == member_key(other, another)) is same
+
+
+@pytest.mark.parametrize("text", ["\0", "\0\0", "\x001:a:b", "1:a:b", "a", ":"])
+def test_nor_do_those_that_look_like_keys(text: str) -> None:
+    others = [("a", "b"), ("\x001:a:b", None), ("\0", None), ("\0\0", None), ("a", ""), ("a", None)]
+    for other in others:
+        assert (member_key(text, None) == member_key(*other)) is ((text, None) == other)
 
 
 async def test_a_session_that_starts_maps_nothing() -> None:

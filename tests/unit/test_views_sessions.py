@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from eventlog.vocabulary import (
     MessageQueued,
     MessageReceived,
     MessageSent,
+    SessionPlaced,
     SessionStarted,
     SessionTouched,
     SessionTransitioned,
@@ -63,9 +65,32 @@ def test_events_without_a_session_concern_none() -> None:
     assert SESSIONS.key(MessageReceived(conversation="c", text="hi")) is None
 
 
-def test_a_session_first_seen_by_another_event_is_active() -> None:
+def test_an_event_that_names_a_session_makes_none() -> None:
     session = fold(SESSIONS, MessageReceived(**ENVELOPE, text="hi", occurred_at=5))
-    assert (session.status, session.started_at, session.version) == ("active", 5, 0)
+    assert (session.status, session.version) == (None, 0)
+    assert list(SESSIONS.index("s1", session)) == []
+
+
+def test_one_that_is_touched_before_it_starts_is_active() -> None:
+    session = fold(SESSIONS, SessionTouched(**ENVELOPE, occurred_at=5))
+    assert (session.status, session.started_at, session.version) == ("active", 5, 1)
+
+
+def test_the_place_of_an_id_is_no_session() -> None:
+    placed = SessionPlaced(conversation="s1", session="s1", home="telegram:1")
+    session = fold(SESSIONS, placed)
+    assert (session.status, session.home, session.version) == (None, "telegram:1", 1)
+    assert list(SESSIONS.index("s1", session)) == []
+
+
+def test_who_resumes_a_session_serves_it() -> None:
+    start = SessionStarted(**ENVELOPE, owner="bot-1")
+    woken = SessionTransitioned(**ENVELOPE, to_status="active", owner="bot-2")
+    session = fold(SESSIONS, start, moved("dormant"))
+    assert session.owner == "bot-1"
+    assert "owner:bot-1" not in dict(SESSIONS.index("s1", session))
+    session = fold(SESSIONS, start, moved("dormant"), woken)
+    assert "owner:bot-2" in dict(SESSIONS.index("s1", session))
 
 
 def test_a_session_first_seen_by_its_end_has_ended() -> None:
@@ -165,7 +190,10 @@ async def test_after_every_event_each_index_holds_a_session_exactly_where_it_sta
         for kind in kinds:
             await log.append(msgspec.structs.replace(kind(), id=new_event_id()))
             session = await sessions.get("s1")
-            assert session
+            if session is None:  # nothing but its name was said so far
+                assert (await sessions.list()).items == []
+                assert set((await sessions.counts()).values()) == {0}
+                continue
             assert await sessions.counts() == {
                 status: int(session.status == status) for status in STATUSES
             }
@@ -188,6 +216,13 @@ def used(session: str, conversation: str, at_ms: int) -> SessionTouched:
     return SessionTouched(conversation=conversation, session=session, occurred_at=at_ms * 1000)
 
 
+def strays(log: EventLog) -> Iterator[str]:
+    """Yield session ids that fall into neither of the two places."""
+    for n in itertools.count():
+        if log.partition_of(f"s{n}") not in (0, log.partition_count - 1):
+            yield f"s{n}"
+
+
 def two_places(log: EventLog) -> tuple[str, str]:
     """Return conversations of the first and of the last partition."""
     return conversation_in(log, 0), conversation_in(log, log.partition_count - 1)
@@ -197,19 +232,20 @@ async def test_a_session_used_in_two_places_is_one_session_where_it_was_active_l
     async with EventLog.in_memory(partition_count=4) as log:
         sessions = Sessions(log, MemoryModels(log))
         one, other = two_places(log)
-        await log.append([used("s", one, 5), used("s", other, 9), used("t", one, 7)])
+        s, t = itertools.islice(strays(log), 2)
+        await log.append([used(s, one, 5), used(s, other, 9), used(t, one, 7)])
         page = await sessions.list()
-        assert [(each.id, each.conversation) for each in page.items] == [("s", other), ("t", one)]
-        assert await sessions.get("s") == page.items[0]
-        assert [each.id for each in (await sessions.list(conversation=one)).items] == ["t"]
+        assert [(each.id, each.conversation) for each in page.items] == [(s, other), (t, one)]
+        assert await sessions.get(s) == page.items[0]
+        assert [each.id for each in (await sessions.list(conversation=one)).items] == [t]
         # Each place still has its own version to write by.
-        here = await sessions.get("s", conversation=one)
+        here = await sessions.get(s, conversation=one)
         assert here
         assert (here.conversation, here.version) == (one, 1)
-        await log.append(SessionTransitioned(conversation=one, session="s", to_status="failed"))
-        assert [each.id for each in (await sessions.list(status="active")).items] == ["t"]
+        await log.append(SessionTransitioned(conversation=one, session=s, to_status="failed"))
+        assert [each.id for each in (await sessions.list(status="active")).items] == [t]
         [failed] = (await sessions.list(status="failed")).items
-        assert failed == await sessions.get("s")
+        assert failed == await sessions.get(s)
         assert failed.conversation == one
         assert await sessions.counts() == {**dict.fromkeys(STATUSES, 0), "active": 2, "failed": 1}
 
@@ -218,10 +254,28 @@ async def test_of_two_places_active_at_once_the_lower_partition_stands_for_the_s
     async with EventLog.in_memory(partition_count=4) as log:
         sessions = Sessions(log, MemoryModels(log))
         one, other = two_places(log)
-        await log.append([used("s", other, 5), used("s", one, 5)])
+        s = next(strays(log))
+        await log.append([used(s, other, 5), used(s, one, 5)])
         [only] = (await sessions.list()).items
-        assert only == await sessions.get("s")
+        assert only == await sessions.get(s)
         assert only.conversation == one
+
+
+async def test_the_record_in_the_place_that_the_id_tells_stands_for_the_session() -> None:
+    async with EventLog.in_memory(partition_count=4) as log:
+        sessions = Sessions(log, MemoryModels(log))
+        one, other = two_places(log)
+        s = next(f"s{n}" for n in itertools.count() if log.partition_of(f"s{n}") == 0)
+        placed = next(strays(log))
+        pointer = SessionPlaced(conversation=placed, session=placed, home=one)
+        await log.append([used(s, one, 1), used(s, other, 9)])
+        await log.append([pointer, used(placed, one, 1), used(placed, other, 9)])
+        for session in (s, placed):
+            found = await sessions.get(session)
+            assert found
+            assert found.conversation == one
+        assert {each.id for each in (await sessions.list()).items} == {placed, s}
+        assert {each.conversation for each in (await sessions.list()).items} == {one}
 
 
 async def test_pages_show_each_session_once_though_all_were_used_in_two_places() -> None:
@@ -256,20 +310,22 @@ async def test_a_page_asks_each_partition_at_most_once_more_and_not_where_there_
     partition_count: int, more: int
 ) -> None:
     async with EventLog.in_memory(partition_count=partition_count) as log:
+        ids = list(itertools.islice(strays(log), 9)) if more else [f"s{n}" for n in range(9)]
+        chats = [conversation_in(log, 0), *(f"c{n}" for n in range(8))]
         store = Counted(log)
         sessions, documents = Sessions(log, store), LiveDocuments(log, SESSIONS, store)
         await documents.page("all", 5)
         for_nothing, store.reads = store.reads, 0
         await sessions.list(limit=5)
         assert store.reads == for_nothing
-        await log.append([used(f"s{n}", f"c{n}", n) for n in range(9)])
+        await log.append([used(ids[n], chats[n], n) for n in range(9)])
         store.reads = 0
         await documents.page("all", 5)
         for_page, store.reads = store.reads, 0
         await sessions.list(limit=5)
         assert store.reads == for_page + more
         store.reads = 0
-        await documents.page("conversation:c1", 5)
+        await documents.page(f"conversation:{chats[0]}", 5)
         for_page, store.reads = store.reads, 0
-        await sessions.list(conversation="c1", limit=5)
+        await sessions.list(conversation=chats[0], limit=5)
         assert store.reads == for_page + max(0, more - 1)  # its own partition is not asked again
