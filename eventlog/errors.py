@@ -20,6 +20,7 @@
     ├── IllegalTransition             illegal_transition
     ├── SessionExists                 session_exists
     ├── SessionMissing                session_missing
+    ├── UnknownPlatform               unknown_platform
     ├── AttemptFailed                 attempt_failed
     │   └── SendFailed                send_failed
     ├── GroupInUse                    group_in_use
@@ -204,6 +205,12 @@ class SessionMissing(EventLogError):
             f"there is no session {session!r}.", remedy="Start it, or resolve one for its user."
         )
         self.session = session
+
+
+class UnknownPlatform(EventLogError, ValueError):
+    """A platform that the bridge was not opened for."""
+
+    code = "unknown_platform"
 
 
 class AttemptFailed(EventLogError):
