@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
-from eventlog.errors import ConfigurationError, UnknownPlatform
+from eventlog.errors import ConfigurationError, UnknownPlatform, UserNotAllowed
 from eventlog.logs import get_logger
 
 User = str | int
@@ -66,6 +66,11 @@ class AllowLists:
         if not is_allowed:
             _log.debug("user_not_allowed", platform=platform, user=name)
         return is_allowed
+
+    async def check(self, platform: str, user: User) -> None:
+        """Return if the user may use the bot. Raises UserNotAllowed, UnknownPlatform."""
+        if not await self.allows(platform, user):
+            raise UserNotAllowed(platform, str(user))
 
 
 def _checked(platform: str, users: Allowed) -> frozenset[str] | MayUse | None:
