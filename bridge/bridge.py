@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from analytics.past import ArchivedPast
 from analytics.storage import DirectoryStorage
+from bridge.allowing import Allowed, AllowLists
 from bridge.conversations import ConversationCalls
+from bridge.event_buffer import EventBuffer
+from bridge.jobs import queue_job
 from bridge.messages import MessageCalls
 from bridge.projecting import Projecting
 from bridge.sessions import SessionCalls
 from consumers.dead_letters import persist_failed_delivery
 from consumers.delivery import DELIVERY_GROUP
 from consumers.replaying import ReplayReport, Send, replay_dead_letters
+from eventlog.errors import UserNotAllowed
 from eventlog.log import EventLog
+from eventlog.session import SessionMode
 from eventlog.writer import AppendResult
 from projections.builtin import DEFAULT_PROJECTIONS
 from projections.projection import Projection
@@ -46,11 +51,18 @@ class Bridge(MessageCalls):
         *,
         owner: str | None = None,
         projections: Sequence[Projection] | None = DEFAULT_PROJECTIONS,
+        platforms: Mapping[str, Allowed] | None = None,
     ) -> None:
         past = ArchivedPast(DirectoryStorage(log.settings.archive_path, clock=log.clock))
         self.log = log
         """The log beneath: whatever has no call of its own here."""
-        self.sessions = SessionCalls(log, owner)
+        allowed = AllowLists(platforms)
+        self.allow = allowed.allow
+        """Says who may use the bot on a platform: `AllowLists.allow`."""
+        self._events = EventBuffer(log)
+        self.log_event = self._events.put
+        """Records a bridge event soon; never waits, never raises: `EventBuffer.put`."""
+        self.sessions = SessionCalls(log, owner, allowed)
         self.conversations = ConversationCalls(log)
         self.dead_letters = DeadLetters(log)
         """What was given up on: list, get, count."""
@@ -64,21 +76,24 @@ class Bridge(MessageCalls):
         *,
         owner: str | None = None,
         projections: Sequence[Projection] | None = DEFAULT_PROJECTIONS,
+        platforms: Mapping[str, Allowed] | None = None,
         **arguments: Any,
     ) -> Self:
         """Return the bridge, to be entered with `async with` or awaited.
 
         `owner` names this program, for `sessions.dormant_all`. The bridge keeps the read models up
         to date as long as it is open, together with all other programs that do; `projections` must
-        be the same in all of them, None leaves it to the others. All else as for `EventLog.open`.
+        be the same in all of them, None leaves it to the others. `platforms` names the platforms and
+        who may use the bot there, as `allow` does. All else as for `EventLog.open`.
         """
         log = EventLog.open(url, types=event_types_of(projections or ()), **arguments)
-        return cls(log, owner=owner, projections=projections)
+        return cls(log, owner=owner, projections=projections, platforms=platforms)
 
     async def __aenter__(self) -> Self:
         await self.log.__aenter__()
         if self._projecting is not None:
             self._projecting.start()
+        self._events.start()
         return self
 
     def __await__(self) -> Generator[Any, None, Self]:
@@ -93,10 +108,16 @@ class Bridge(MessageCalls):
         await self.close()
 
     async def close(self) -> None:
-        """Answer what is queued and let go of the server; idempotent."""
+        """Answer what is queued, flush bridge events, let go of the server; idempotent."""
+        await self._events.close()
         if self._projecting is not None:
             await self._projecting.stop()
         await self.log.close()
+
+    @property
+    def dropped_event_count(self) -> int:
+        """Bridge events that could not be recorded, each told of by `bridge_events_dropped`."""
+        return self._events.dropped_count
 
     async def ping(self) -> bool:
         """Return whether the server answers; False, never an error, where it does not."""
@@ -104,6 +125,7 @@ class Bridge(MessageCalls):
 
     async def receive(
         self,
+        /,
         platform: str,
         user_id: str | int,
         text: str,
@@ -112,16 +134,50 @@ class Bridge(MessageCalls):
         message_id: str | int | None = None,
         shared: bool = False,
         **message: Any,
-    ) -> Received:
+    ) -> Received | None:
         """Return the user's session and where their message stands: `resolve`, then `received`.
 
-        `message` are further arguments of `received`. Where `result.duplicate` is true, the platform
+        None, and nothing is recorded, for a user who may not use the bot. `message` are further
+        arguments of `received`. Where `result.duplicate` is true, the platform
         delivered the message before.
         """
-        session = await self.sessions.resolve(platform, user_id, chat_id, shared=shared)
+        try:
+            session = await self.sessions.resolve(platform, user_id, chat_id, shared=shared)
+        except UserNotAllowed:  # logged where it was found
+            return None
         message.setdefault("sender", user_id)
         result = await self.received(session, text, message_id=message_id, **message)
         return Received(session, result)
+
+    async def queue_job(
+        self,
+        agent: str,
+        text: str,
+        *,
+        session: Session | str | None = None,
+        conversation: str | None = None,
+        mode: SessionMode = "job",
+        metadata: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+    ) -> AppendResult:
+        """Queue a job for `agent` and return where it stands in the log.
+
+        A worker that handles `job.queued` does it, after the earlier jobs of its conversation; after
+        so many attempts as its Retry says it is parked as a dead letter, and the next job goes on.
+        Without a `conversation` it is that of the `session`; a job without either waits for no other.
+        With an `idempotency_key` of yours a repeated call queues nothing. Raises InvalidEvent and its
+        kin.
+        """
+        return await queue_job(
+            self.log,
+            agent,
+            text,
+            session=session,
+            conversation=conversation,
+            mode=mode,
+            metadata=metadata,
+            idempotency_key=idempotency_key,
+        )
 
     async def persist_failed_delivery(
         self,

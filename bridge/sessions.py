@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bridge.allowing import AllowLists
 from bridge.deciding import until_decided
 from bridge.place import place_of
 from bridge.resolving import Resolver
@@ -34,10 +35,13 @@ class SessionCalls:
     A `Session` is what the log said when it was returned; it does not change by itself.
     """
 
-    def __init__(self, log: EventLog, owner: str | None = None) -> None:
+    def __init__(
+        self, log: EventLog, owner: str | None = None, allowed: AllowLists | None = None
+    ) -> None:
         self.owner = owner
         """Who serves the sessions that are started or resumed here, where the call does not say."""
         self._log = log
+        self._allowed = allowed or AllowLists()
         self._view = Sessions(log)
         self._starter = Starter(log, self._view)
         self._resolver = Resolver(log, self._view, self._starter)
@@ -64,8 +68,10 @@ class SessionCalls:
         together. What follows `session_id` is said of a session that starts here.
 
         While the server is away it is the one resolved last, or one made up for the time being.
-        Raises InvalidEvent, and SessionExists where a session of that id is somewhere else.
+        Raises InvalidEvent, SessionExists where a session of that id is somewhere else, and where
+        the bridge has allow-lists UserNotAllowed and UnknownPlatform.
         """
+        await self._allowed.check(platform, user_id)
         start = SessionStart(
             mode=mode,
             platform=platform,

@@ -2,52 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import Awaitable, Callable, Sequence
+from functools import wraps
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, Self, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, Protocol, Self, cast, overload
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
-
+from eventlog.appender import ExpectedVersion
 from eventlog.cursor import Cursor
 from eventlog.entry import Entry
-from eventlog.errors import LogNotOpen
 from eventlog.event import Event
-from eventlog.ids import EntryId
 from eventlog.log import EventLog
+from eventlog.portal import Blocking, BlockingIterator, Method, Portal, blocking, opening, passing
 from eventlog.settings import Durability
-from eventlog.tail import Tail
 from eventlog.writer import AppendResult
 
 P = ParamSpec("P")
-T = TypeVar("T")
 
 
-class BlockingEventLog:
+class _Tail(Protocol):
+    """An async iterator over entries that knows its place."""
+
+    @property
+    def cursor(self) -> Cursor: ...
+
+    def __aiter__(self) -> _Tail: ...
+
+    async def __anext__(self) -> Entry: ...
+
+
+class BlockingTail(BlockingIterator[Entry]):
+    """A tail for plain `for` loops; `cursor` resumes it."""
+
+    def __init__(self, tail: _Tail, portal: Portal) -> None:
+        super().__init__(tail, portal)
+        self._tail = tail
+
+    @property
+    def cursor(self) -> Cursor:
+        """The place after the last entry given out."""
+        return self._tail.cursor
+
+
+def blocking_tail(
+    method: Callable[Concatenate[Any, P], Awaitable[_Tail]],
+) -> Method[P, BlockingTail]:
+    """Return the method of a Blocking class that gives a plain iterator for a tail."""
+
+    @wraps(method)
+    def call(self: Blocking[Any], *args: P.args, **kwargs: P.kwargs) -> BlockingTail:
+        tail = self._portal.call(self._bound(method), *args, **kwargs)
+        return BlockingTail(tail, self._portal)
+
+    return cast("Method[P, BlockingTail]", call)
+
+
+class BlockingEventLog(Blocking[EventLog]):
     """An `EventLog` whose methods block. Safe to share between threads.
 
     >>> with BlockingEventLog.open() as log:
     ...     log.append(MessageReceived(conversation="telegram:42", text="hello"))
     """
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: EventLog, portal: Portal | None = None) -> None:
+        super().__init__(log, portal or Portal("BlockingEventLog"))
         self.log = log
-        self._portal: BlockingPortal | None = None
-        self._stack = ExitStack()
 
-    @classmethod
-    def open(cls, url: str | None = None, **arguments: Any) -> Self:
-        """Return the log, to be entered with `with`. Arguments as for `EventLog.open`."""
-        return cls(EventLog.open(url, **arguments))
+    open = opening(EventLog.open)
 
     def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            portal = stack.enter_context(start_blocking_portal())
-            portal.call(self.log.__aenter__)
-            stack.callback(portal.call, self.log.close)
-            self._portal = portal
-            self._stack = stack.pop_all()
+        self._portal.open(self.log)
         return self
 
     def __exit__(
@@ -60,20 +83,14 @@ class BlockingEventLog:
 
     def close(self) -> None:
         """Answer what is queued, let go of the server; idempotent."""
-        self._portal = None
-        self._stack.close()
-
-    def _call(self, method: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        if self._portal is None:
-            raise LogNotOpen("the log is not open.", remedy="Use `with BlockingEventLog.open()`.")
-        return self._portal.call(partial(method, *args, **kwargs))
+        self._portal.close()
 
     @overload
     def append(
         self,
         events: Event,
         *,
-        expected_version: int | None = None,
+        expected_version: ExpectedVersion = None,
         durability: Durability | None = None,
     ) -> AppendResult: ...
 
@@ -82,7 +99,7 @@ class BlockingEventLog:
         self,
         events: Sequence[Event],
         *,
-        expected_version: int | None = None,
+        expected_version: ExpectedVersion = None,
         durability: Durability | None = None,
     ) -> list[AppendResult]: ...
 
@@ -90,57 +107,20 @@ class BlockingEventLog:
         self,
         events: Any,
         *,
-        expected_version: int | None = None,
+        expected_version: ExpectedVersion = None,
         durability: Durability | None = None,
     ) -> Any:
         """Return where the event, or each event of the list, stands: `EventLog.append`."""
         append: Any = self.log.append
-        return self._call(append, events, expected_version=expected_version, durability=durability)
-
-    def read(
-        self,
-        *,
-        conversation: str | None = None,
-        partition: int | None = None,
-        after: EntryId | None = None,
-        before: EntryId | None = None,
-        limit: int = 100,
-        reverse: bool = False,
-    ) -> list[Entry]:
-        """Return up to `limit` entries of a conversation or partition: `EventLog.read`."""
-        return self._call(
-            self.log.read,
-            conversation=conversation,
-            partition=partition,
-            after=after,
-            before=before,
-            limit=limit,
-            reverse=reverse,
+        return self._portal.call(
+            append, events, expected_version=expected_version, durability=durability
         )
 
-    def tail(self, after: Cursor | str | Literal["start"] | None = None) -> BlockingTail:
-        """Return an endless iterator over the entries after a cursor: `EventLog.tail`."""
-        return BlockingTail(self._call(self.log.tail, after), self._call)
+    read = blocking(EventLog.read)
+    heads = blocking(EventLog.heads)
+    partition_of = passing(EventLog.partition_of)
+    tail = blocking_tail(EventLog.tail)
 
     def ping(self) -> bool:
         """Return whether the server answers; never raises."""
-        return self._portal is not None and self._call(self.log.ping)
-
-
-class BlockingTail:
-    """A `Tail` for plain `for` loops; `cursor` resumes it."""
-
-    def __init__(self, tail: Tail, call: Callable[[Callable[[], Awaitable[Entry]]], Entry]) -> None:
-        self._tail = tail
-        self._call = call
-
-    @property
-    def cursor(self) -> Cursor:
-        """The place after the last entry given out."""
-        return self._tail.cursor
-
-    def __iter__(self) -> Iterator[Entry]:
-        return self
-
-    def __next__(self) -> Entry:
-        return self._call(self._tail.__anext__)
+        return self._portal.is_open and self._portal.call(self.log.ping)

@@ -20,6 +20,8 @@
     ├── IllegalTransition             illegal_transition
     ├── SessionExists                 session_exists
     ├── SessionMissing                session_missing
+    ├── UnknownPlatform               unknown_platform
+    ├── UserNotAllowed                user_not_allowed
     ├── AttemptFailed                 attempt_failed
     │   └── SendFailed                send_failed
     ├── GroupInUse                    group_in_use
@@ -204,6 +206,26 @@ class SessionMissing(EventLogError):
             f"there is no session {session!r}.", remedy="Start it, or resolve one for its user."
         )
         self.session = session
+
+
+class UnknownPlatform(EventLogError, ValueError):
+    """A platform that the bridge was not opened for."""
+
+    code = "unknown_platform"
+
+
+class UserNotAllowed(EventLogError):
+    """Somebody may not use the bot; nothing was recorded of them."""
+
+    code = "user_not_allowed"
+
+    def __init__(self, platform: str, user: str) -> None:
+        super().__init__(
+            f"user {user!r} of {platform} may not use the bot.",
+            remedy="Drop the message, or name them in `bridge.allow`.",
+        )
+        self.platform = platform
+        self.user = user
 
 
 class AttemptFailed(EventLogError):

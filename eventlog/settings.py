@@ -66,6 +66,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The same for a session in job mode."""
     session_ttl_s: Annotated[int, Meta(ge=1)] = 1800
     """An active session idle for longer becomes dormant."""
+    event_buffer_count: Annotated[int, Meta(ge=1)] = 10_000
+    """Bridge events that wait to be appended; what comes beyond is dropped and counted."""
+    event_buffer_bytes: Annotated[int, Meta(ge=1024)] = 16 * 1024 * 1024
+    """The same, by their size as JSON."""
     lease_ttl_ms: Annotated[int, Meta(ge=100)] = 3000
     """A worker silent for longer loses its partitions to the others."""
 
