@@ -23,6 +23,7 @@ from bridge.importers import (
 from bridge.importers.items import Item
 from bridge.importers.migration import database
 from bridge.importers.migration.mapping import Mapping
+from bridge.importers.migration.tables import SKIPPED
 from bridge.importers.source import Source
 from eventlog.errors import ImportFailed
 
@@ -41,6 +42,8 @@ PARSERS: dict[str, Callable[[Source], Iterator[Item]]] = {
 NO_KNOWN_FORMAT = "no known format"
 BESIDE = "lies beside the records"
 OF_DATABASE = "read with its database"
+MEANT = frozenset({BESIDE, OF_DATABASE, SKIPPED})
+"""Reasons for leaving out what is meant to be."""
 
 _BESIDE_DATA = (
     "README*",

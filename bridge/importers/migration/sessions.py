@@ -55,24 +55,43 @@ async def settle_sessions(log: EventLog, source: Source) -> ImportReport:
 
     Raises ImportFailed, LogUnavailable.
     """
-    standings, label = await asyncio.to_thread(_read, source)
+    standings, label = await asyncio.to_thread(read_source, source)
     report = ImportReport()
     if not standings:
         return report
     file = report.file(f"{source.label}#{label}", source.format_name)
-    for partition, mine in _by_partition(log, standings.values()).items():
-        known = await LiveDocuments(log, SESSIONS).get_many(
-            partition, [each.record.session for each in mine]
-        )
-        pairs = list(zip(mine, known, strict=True))
-        for each, _ in pairs:
+    for known in await known_sessions(log, standings.values()):
+        for each, _ in known.pairs:
             file.count((f"session.{each.record.status}",))
-        file.events_added += await _append(log, (settle(each, seen) for each, seen in pairs))
-        current = current_sessions(each for each, seen in pairs if seen is not None)
-        mapped = await LiveDocuments(log, CONVERSATIONS).get_many(partition, list(current))
-        both = zip(current.values(), mapped, strict=True)
-        file.events_added += await _append(log, (map_current(each, seen) for each, seen in both))
+        file.events_added += await _append(log, (settle(*pair) for pair in known.pairs))
+        current = current_sessions(each for each, seen in known.pairs if seen is not None)
+        file.events_added += await _append(
+            log, (map_current(each, known.conversations.get(c)) for c, each in current.items())
+        )
     return report
+
+
+class Known(NamedTuple):
+    """A partition's sessions of the source as the log has them."""
+
+    pairs: list[tuple[Standing, Session | None]]
+    conversations: dict[str, Conversation]
+
+
+async def known_sessions(log: EventLog, standings: Iterable[Standing]) -> list[Known]:
+    """Return, by partition, the sessions beside what the log has of them and their conversations.
+
+    One live read a partition, whatever the number of sessions.
+    """
+    found = []
+    for partition, mine in _by_partition(log, standings).items():
+        ids = [each.record.session for each in mine]
+        sessions = await LiveDocuments(log, SESSIONS).get_many(partition, ids)
+        chats = sorted({each.record.conversation for each in mine if each.record.has_chat})
+        mapped = await LiveDocuments(log, CONVERSATIONS).get_many(partition, chats)
+        named = {each.conversation: each for each in mapped if each is not None}
+        found.append(Known(list(zip(mine, sessions, strict=True)), named))
+    return found
 
 
 def read_sessions(rows: Iterable[Row], plan: TablePlan, source: Source) -> Iterator[Standing]:
@@ -167,7 +186,8 @@ def map_current(source: Standing, known: Conversation | None) -> Change | None:
     return Change([event], known.version if known is not None else 0)
 
 
-def _read(source: Source) -> tuple[dict[str, Standing], str]:
+def read_source(source: Source) -> tuple[dict[str, Standing], str]:
+    """Return the sessions of a database by id, and the table that they are in."""
     with snapshot(source.path) as connection:
         plan = plan_tables(connection, source.mapping)
         found: dict[str, Standing] = {}

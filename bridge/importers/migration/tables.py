@@ -13,6 +13,8 @@ from bridge.importers.migration.mapping import Mapping, TableMapping
 from bridge.importers.migration.records import LEFT
 from eventlog.errors import ConfigurationError, ImportFailed
 
+SKIPPED = "skipped by the mapping"
+
 MAX_ROW_NUMBER = 2**41 - 1
 """What fits into a producer's position, which has room for several events a row."""
 
@@ -112,7 +114,7 @@ def _plan_table(connection: sqlite3.Connection, table: Table, mapping: Mapping, 
         plan.left_out.append((table.name, f"unknown table of {table.row_count:,} rows"))
         return
     if seen.kind == "skip":
-        plan.left_out.append((table.name, "skipped by the mapping"))
+        plan.left_out.append((table.name, SKIPPED))
         return
     missing = [field for field in seen.missing if field not in given.constants]
     if missing:
