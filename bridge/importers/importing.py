@@ -115,7 +115,7 @@ class _Run:
         label = self._source.label
         self._report.skipped += [(f"{label}#{n}", why) for n, why in self._source.left_out]
         if self._source.format_name in AFTERWARDS:
-            self._report.merge(await AFTERWARDS[self._source.format_name](self._log, self._source))
+            await AFTERWARDS[self._source.format_name](self._log, self._source, self._report)
         return self._report
 
     async def land(self) -> None:

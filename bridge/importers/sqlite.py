@@ -25,7 +25,8 @@ from bridge.importers.source import Source
 
 Build = Callable[[Row, str], Imported]
 
-_ROW_BYTES_OVERHEAD = 50
+_ROW_BYTES = 200
+"""What a row has beside its text."""
 
 
 def parse(source: Source) -> Iterator[Item]:
@@ -62,9 +63,8 @@ def _table(connection: sqlite3.Connection, table: TablePlan, source: Source) -> 
 
 def _size(row: Row) -> int:
     """Return about how many bytes a row has, to keep batches of bounded size."""
-    return _ROW_BYTES_OVERHEAD + sum(
-        len(value) for value in row.values.values() if isinstance(value, str)
-    )
+    text = row.values.get("text")
+    return _ROW_BYTES + (len(text) if isinstance(text, str) else 0)
 
 
 def _builder(table: TablePlan, reading: Reading) -> Build:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -19,14 +19,8 @@ import msgspec
 from analytics.warehouse import Warehouse
 from bridge.importers.items import Imported, Item, Rejected, Unit
 from bridge.importers.migration.differences import COLUMNS, FIELDS, Difference, Told, differences
-from bridge.importers.migration.sessions import (
-    Standing,
-    current_sessions,
-    known_sessions,
-    map_current,
-    read_source,
-    settle,
-)
+from bridge.importers.migration.sessions import Known, known_sessions, read_sessions
+from bridge.importers.migration.standing import Standing, map_current, settle
 from bridge.importers.source import Source
 from eventlog.event import Event
 from eventlog.log import EventLog
@@ -225,26 +219,26 @@ def _prefixes(part: _Part) -> list[str]:
 
 async def _check_sessions(log: EventLog, source: Source, by_label: dict[str, Checked]) -> None:
     """Compare where sessions stand and which one each conversation is in."""
-    standings, table = await asyncio.to_thread(read_source, source)
+    standings, table = await asyncio.to_thread(read_sessions, source)
     if not standings:
         return
     checked = by_label[f"{source.label}#{table}"]
     for known in await known_sessions(log, standings.values()):
-        checked.note(_unsettled(known.pairs))
-        current = current_sessions(each for each, seen in known.pairs if seen is not None)
-        for conversation, each in current.items():
-            mapped = known.conversations.get(conversation)
-            if map_current(each, mapped) is not None:
-                now = mapped.session if mapped is not None else None
-                checked.note([_off(each, f"the conversation is mapped to {now!r}, not to it")])
+        checked.note(_unsettled(known))
 
 
-def _unsettled(pairs: Sequence[tuple[Standing, Any]]) -> Iterator[Difference]:
-    for each, known in pairs:
-        if known is None or known.status is None:
+def _unsettled(known: Known) -> Iterator[Difference]:
+    for each, seen in known.pairs:
+        if seen is None or seen.status is None:
             yield _off(each, "not in the log")
-        elif settle(each, known) is not None:
-            yield _off(each, f"{each.record.status} in the source, {known.status} in the log")
+        elif settle(each, seen) is not None:
+            yield _off(each, f"{each.record.status} in the source, {seen.status} in the log")
+    for each in known.unplaced:
+        yield _off(each, "not to be found by its id")
+    for current, mapped in known.mapped:
+        if map_current(current, mapped) is not None:
+            now = mapped.session if mapped is not None else None
+            yield _off(current.source, f"its conversation is mapped to {now!r}")
 
 
 def _off(each: Standing, detail: str) -> Difference:

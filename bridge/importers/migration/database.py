@@ -29,6 +29,8 @@ class Table(NamedTuple):
     name: str
     columns: list[str]
     position: str | None
+    key: str | None
+    """The column that is the row's number under a name of its own."""
     row_count: int
 
 
@@ -90,7 +92,8 @@ def tables(connection: sqlite3.Connection) -> list[Table]:
     for (name,) in listed:
         columns = [row[1] for row in connection.execute(f"PRAGMA table_info({quoted(name)})")]
         count = connection.execute(f"SELECT count(*) FROM {quoted(name)}").fetchone()[0]  # noqa: S608
-        found.append(Table(name, columns, _position(connection, name, columns), count))
+        position, key = _position(connection, name, columns), _key(connection, name)
+        found.append(Table(name, columns, position, key, count))
     return found
 
 
@@ -109,14 +112,15 @@ def _position(connection: sqlite3.Connection, name: str, columns: list[str]) -> 
         except sqlite3.OperationalError:
             break  # WITHOUT ROWID, or a virtual table of an extension
         return alias
-    keys = [
-        (column, declared.upper())
-        for _, column, declared, _, _, key in connection.execute(
-            f"PRAGMA table_info({quoted(name)})"
-        )
-        if key
-    ]
-    return quoted(keys[0][0]) if len(keys) == 1 and "INT" in keys[0][1] else None
+    key = _key(connection, name)
+    return quoted(key) if key is not None else None
+
+
+def _key(connection: sqlite3.Connection, name: str) -> str | None:
+    """Return the one column that is an INTEGER PRIMARY KEY."""
+    info = connection.execute(f"PRAGMA table_info({quoted(name)})").fetchall()
+    keys = [(column, declared) for _, column, declared, _, _, key in info if key]
+    return keys[0][0] if len(keys) == 1 and keys[0][1].upper() == "INTEGER" else None
 
 
 def _open(path: Path) -> sqlite3.Connection:

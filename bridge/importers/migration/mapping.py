@@ -24,6 +24,7 @@ A word is a file, `TABLE=KIND`, `TABLE.FIELD=COLUMN`, or `platform=`, `time_zone
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC
 from pathlib import Path
 from typing import Any, cast, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -64,7 +65,8 @@ class Mapping(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     def reading(self) -> Reading:
         """What holds for all its records."""
         names = frozenset(name.lower() for name in self.own_names)
-        return Reading(self.platform, ZoneInfo(self.time_zone), names)
+        zone = UTC if self.time_zone == "UTC" else ZoneInfo(self.time_zone)
+        return Reading(self.platform, zone, names)
 
 
 def load_mapping(words: Sequence[str]) -> Mapping:

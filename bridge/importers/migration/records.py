@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping as Values
 from datetime import UTC, tzinfo
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -27,6 +28,7 @@ from bridge.importers.migration.values import (
     text_of,
 )
 from bridge.importers.records import BadRecord
+from bridge.place import message_event_id
 from consumers.delivery import DELIVERY_GROUP
 from eventlog.event import Event
 from eventlog.session import SessionStatus
@@ -62,14 +64,21 @@ class SessionRecord(NamedTuple):
     ended_us: int
     reason: str | None
     has_chat: bool
+    member: str | None
+    """Its user, where the chat is not theirs alone."""
 
 
 def conversation_of(values: Values[str, Any], reading: Reading) -> str | None:
     """Return `platform:chat`, None where there is no chat. Raises BadRecord."""
-    chat = text_of(values.get("conversation")).strip()
+    return _conversation(values.get("conversation"), values.get("platform"), reading.platform)
+
+
+@lru_cache(maxsize=10_000)
+def _conversation(chat_id: Any, platform_name: Any, default: str) -> str | None:
+    chat = text_of(chat_id).strip()
     if not chat:
         return None
-    prefix = f"{text_of(values.get('platform')).strip().lower() or reading.platform}:"
+    prefix = f"{text_of(platform_name).strip().lower() or default}:"
     return chat if chat.startswith(prefix) else prefix + chat
 
 
@@ -85,7 +94,7 @@ def message(values: Values[str, Any], origin: str, reading: Reading) -> Event:
     sent = _direction(values.get("direction"), sender, message_type, reading) == "out"
     return (MessageSent if sent else MessageReceived)(
         conversation=conversation,
-        id=f"{conversation}:{message_id}" if message_id else origin,
+        id=message_event_id(conversation, message_id) if message_id else origin,
         occurred_at=instant_us(values.get("time"), reading.zone),
         session=optional_text(values.get("session")),
         correlation_id=origin,
@@ -110,7 +119,7 @@ def session_record(
     started_us = instant_us(values.get("time"), reading.zone)
     last_us = max(started_us, _optional_us(values.get("last_activity"), reading) or 0)
     ended_us = max(last_us, _optional_us(values.get("ended_at"), reading) or 0)
-    reason = optional_text(values.get("reason"))
+    reason, user = optional_text(values.get("reason")), optional_text(values.get("user"))
     return SessionRecord(
         session,
         conversation or session,
@@ -120,6 +129,7 @@ def session_record(
         ended_us,
         reason,
         conversation is not None,
+        user if conversation is None or not conversation.endswith(f":{user}") else None,
     )
 
 

@@ -1,28 +1,35 @@
-"""Where imported sessions stand now: statuses, last activity, and each conversation's current one.
+"""Bringing imported sessions to where they stand in their source.
 
 A session's row changes while its bridge lives, so it is no event of a fixed place. What the row says
-is compared with what the log says, and the difference is appended: at the first import, after one that
-was killed, and again whenever the source has gone on. What the new system did since, stands.
+is compared with what the log says, and the difference is appended: at the first import, after one
+that was killed, and again whenever the source has gone on.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from bridge.importers.migration.database import snapshot
-from bridge.importers.migration.records import SessionRecord, session_record
-from bridge.importers.migration.tables import Row, TablePlan, plan_tables
+from bridge.importers.migration.records import session_record
+from bridge.importers.migration.standing import (
+    Change,
+    Current,
+    Standing,
+    current_sessions,
+    map_current,
+    placed,
+    settle,
+    standing_of,
+)
+from bridge.importers.migration.tables import TablePlan, plan_tables
 from bridge.importers.migration.values import status_of
 from bridge.importers.records import BadRecord
-from bridge.importers.report import ImportReport
+from bridge.importers.report import FileReport, ImportReport
 from bridge.importers.source import Source
 from eventlog.errors import VersionConflict
-from eventlog.event import Event
 from eventlog.log import EventLog
-from eventlog.session import TERMINAL
-from eventlog.vocabulary import ConversationMapped, SessionTouched, SessionTransitioned
 from projections.reading.live import LiveDocuments
 from projections.views.conversations import CONVERSATIONS, Conversation
 from projections.views.sessions import SESSIONS, Session
@@ -30,173 +37,103 @@ from projections.views.sessions import SESSIONS, Session
 APPENDED_AT_ONCE = 500
 
 
-class Standing(NamedTuple):
-    """A session of the source, and the row that tells it."""
+class Known(NamedTuple):
+    """Sessions of the source beside what the log has of them."""
 
-    record: SessionRecord
-    origin: str
-    number: int
-
-    @property
-    def rank(self) -> tuple[int, int]:
-        """Of several rows of one session, or sessions of one conversation, the highest counts."""
-        return self.record.last_us, self.number
+    pairs: list[tuple[Standing, Session | None]]
+    unplaced: list[Standing]
+    """Those that are not found by their id alone."""
+    mapped: list[tuple[Current, Conversation | None]]
+    """Current sessions beside what the log has of their conversations."""
 
 
-class Change(NamedTuple):
-    """Events that hold as long as their entity has this version."""
+class Appended(NamedTuple):
+    """How many events were new, and how many changes came too late."""
 
-    events: list[Event]
-    expected_version: int
+    event_count: int
+    conflict_count: int
 
 
-async def settle_sessions(log: EventLog, source: Source) -> ImportReport:
-    """Return what was appended so that sessions stand in the log as in the source.
+async def settle_sessions(log: EventLog, source: Source, report: ImportReport) -> None:
+    """Append what makes sessions stand in the log as in the source, and add to the report.
 
     Raises ImportFailed, LogUnavailable.
     """
-    standings, label = await asyncio.to_thread(read_source, source)
-    report = ImportReport()
+    standings, table = await asyncio.to_thread(read_sessions, source)
     if not standings:
-        return report
-    file = report.file(f"{source.label}#{label}", source.format_name)
+        return
+    file = report.file(f"{source.label}#{table}", source.format_name)
+    for each in standings.values():
+        file.count((f"session.{each.record.status}",))
+    if not file.duplicates_skipped:
+        # All of them began just now: what the log has of them needs no reading.
+        is_all = await _bring(log, _as_started(log, standings.values()), file)
+        if is_all:
+            return
     for known in await known_sessions(log, standings.values()):
-        for each, _ in known.pairs:
-            file.count((f"session.{each.record.status}",))
-        file.events_added += await _append(log, (settle(*pair) for pair in known.pairs))
-        current = current_sessions(each for each, seen in known.pairs if seen is not None)
-        file.events_added += await _append(
-            log, (map_current(each, known.conversations.get(c)) for c, each in current.items())
-        )
-    return report
+        await _bring(log, known, file)
 
 
-class Known(NamedTuple):
-    """A partition's sessions of the source as the log has them."""
+def read_sessions(source: Source) -> tuple[dict[str, Standing], str]:
+    """Return the sessions of a database by id, and the table that they are in."""
+    found: dict[str, Standing] = {}
+    names = []
+    with snapshot(source.path) as connection:
+        for table in plan_tables(connection, source.mapping).tables:
+            if table.kind == "session":
+                names.append(table.table.name)
+                rows = ((row.number, row.values) for row in table.rows(connection))
+                found |= standing_of(_standings(rows, table, source))
+    return found, names[0] if names else ""
 
-    pairs: list[tuple[Standing, Session | None]]
-    conversations: dict[str, Conversation]
+
+def _standings(
+    rows: Iterable[tuple[int, dict[str, object]]], table: TablePlan, source: Source
+) -> Iterator[Standing]:
+    for number, values in rows:
+        try:
+            status = status_of(values.get("status"))
+            record = session_record(values, source.mapping.reading, status)
+        except BadRecord:
+            continue  # the import has reported it
+        yield Standing(record, f"{table.name}:{number}", number)
 
 
 async def known_sessions(log: EventLog, standings: Iterable[Standing]) -> list[Known]:
     """Return, by partition, the sessions beside what the log has of them and their conversations.
 
-    One live read a partition, whatever the number of sessions.
+    Up to three live reads a partition, whatever the number of sessions.
     """
     found = []
+    elsewhere: dict[int, list[Standing]] = {}
     for partition, mine in _by_partition(log, standings).items():
         ids = [each.record.session for each in mine]
         sessions = await LiveDocuments(log, SESSIONS).get_many(partition, ids)
-        chats = sorted({each.record.conversation for each in mine if each.record.has_chat})
-        mapped = await LiveDocuments(log, CONVERSATIONS).get_many(partition, chats)
-        named = {each.conversation: each for each in mapped if each is not None}
-        found.append(Known(list(zip(mine, sessions, strict=True)), named))
+        pairs = list(zip(mine, sessions, strict=True))
+        current = current_sessions(each for each, seen in pairs if seen is not None)
+        mapped = await LiveDocuments(log, CONVERSATIONS).get_many(partition, list(current))
+        found.append(Known(pairs, [], list(zip(current.values(), mapped, strict=True))))
+        for each, seen in pairs:
+            if seen is not None and log.partition_of(each.record.session) != partition:
+                elsewhere.setdefault(log.partition_of(each.record.session), []).append(each)
+    for partition, mine in elsewhere.items():
+        ids = [each.record.session for each in mine]
+        homes = await LiveDocuments(log, SESSIONS).get_many(partition, ids)
+        lost = [each for each, home in zip(mine, homes, strict=True) if home is None]
+        found.append(Known([], lost, []))
     return found
 
 
-def read_sessions(rows: Iterable[Row], plan: TablePlan, source: Source) -> Iterator[Standing]:
-    """Yield the sessions that rows tell; the import has reported those that tell none."""
-    for row in rows:
-        try:
-            status = status_of(row.values.get("status"))
-            record = session_record(row.values, source.mapping.reading, status)
-        except BadRecord:
-            continue
-        yield Standing(record, f"{plan.name}:{row.number}", row.number)
+def _as_started(log: EventLog, standings: Iterable[Standing]) -> Known:
+    pairs: list[tuple[Standing, Session | None]] = [(each, each.as_started) for each in standings]
+    unplaced = [each for each, _ in pairs if _is_elsewhere(log, each)]
+    current = current_sessions(each for each, _ in pairs)
+    return Known(pairs, unplaced, [(each, None) for each in current.values()])
 
 
-def standing_of(found: Iterable[Standing]) -> dict[str, Standing]:
-    """Return the sessions by id; of several records of one the last active counts."""
-    standings: dict[str, Standing] = {}
-    for each in found:
-        other = standings.get(each.record.session)
-        if other is None or each.rank > other.rank:
-            standings[each.record.session] = each
-    return standings
-
-
-def settle(source: Standing, known: Session | None) -> Change | None:
-    """Return what brings a session from where the log has it to where the source has it."""
-    record = source.record
-    if known is None or known.status is None or known.status in TERMINAL:
-        return None  # refused, or ended for good
-    is_untouched = known.version <= 1
-    if not is_untouched and record.last_us < known.last_activity_at:
-        return None
-    at_us = record.ended_us if record.status in TERMINAL else record.last_us
-    event_id = f"{source.origin}:{record.status}:{at_us}"
-    moved = [
-        SessionTransitioned(
-            conversation=record.conversation,
-            session=record.session,
-            id=event_id,
-            occurred_at=at_us,
-            correlation_id=source.origin,
-            from_status=known.status,
-            to_status=record.status,
-            reason=record.reason,
-        )
-    ]
-    touched = [
-        SessionTouched(
-            conversation=record.conversation,
-            session=record.session,
-            id=f"{event_id}:touched",
-            occurred_at=at_us,
-            correlation_id=source.origin,
-        )
-    ]
-    is_later = record.last_us > known.last_activity_at
-    events: list[Event] = []
-    if known.status != record.status and record.status != "pending":
-        # Falling asleep is no sign of life, so the last one comes before it.
-        events = [*touched, *moved] if record.status == "dormant" and is_later else [*moved]
-    elif is_later and record.status == "active":
-        events = [*touched]
-    return Change(events, known.version) if events else None
-
-
-def current_sessions(standings: Iterable[Standing]) -> dict[str, Standing]:
-    """Return each conversation's current session: of those that have not ended the last active."""
-    current: dict[str, Standing] = {}
-    for each in standings:
-        record = each.record
-        if not record.has_chat or record.status in TERMINAL:
-            continue
-        other = current.get(record.conversation)
-        if other is None or each.rank > other.rank:
-            current[record.conversation] = each
-    return current
-
-
-def map_current(source: Standing, known: Conversation | None) -> Change | None:
-    """Return what makes it the conversation's current session, unless a later one is."""
-    record = source.record
-    if known is not None and (
-        known.session == record.session or known.updated_at >= record.last_us
-    ):
-        return None
-    event = ConversationMapped(
-        conversation=record.conversation,
-        session=record.session,
-        id=f"{source.origin}:mapped:{record.last_us}",
-        occurred_at=record.last_us,
-        correlation_id=source.origin,
-    )
-    return Change([event], known.version if known is not None else 0)
-
-
-def read_source(source: Source) -> tuple[dict[str, Standing], str]:
-    """Return the sessions of a database by id, and the table that they are in."""
-    with snapshot(source.path) as connection:
-        plan = plan_tables(connection, source.mapping)
-        found: dict[str, Standing] = {}
-        names = []
-        for table in plan.tables:
-            if table.kind == "session":
-                names.append(table.table.name)
-                found |= standing_of(read_sessions(table.rows(connection), table, source))
-    return found, names[0] if names else ""
+def _is_elsewhere(log: EventLog, each: Standing) -> bool:
+    record = each.record
+    return log.partition_of(record.session) != log.partition_of(record.conversation)
 
 
 def _by_partition(log: EventLog, standings: Iterable[Standing]) -> dict[int, list[Standing]]:
@@ -206,20 +143,35 @@ def _by_partition(log: EventLog, standings: Iterable[Standing]) -> dict[int, lis
     return dealt
 
 
-async def _append(log: EventLog, changes: Iterable[Change | None]) -> int:
-    """Append the changes and return how many events were new."""
+async def _bring(log: EventLog, known: Known, file: FileReport) -> bool:
+    """Append what is missing; return whether nobody else was first anywhere."""
+    is_all = True
+    for changes in (
+        (placed(each) for each in known.unplaced),
+        (settle(*pair) for pair in known.pairs),
+        (map_current(*pair) for pair in known.mapped),
+    ):
+        appended = await _append(log, changes)
+        file.events_added += appended.event_count
+        is_all = is_all and not appended.conflict_count
+    return is_all
+
+
+async def _append(log: EventLog, changes: Iterable[Change | None]) -> Appended:
     wanted = [change for change in changes if change is not None]
-    added = 0
+    added = conflicts = 0
     for start in range(0, len(wanted), APPENDED_AT_ONCE):
         some = wanted[start : start + APPENDED_AT_ONCE]
-        added += sum(await asyncio.gather(*(_append_one(log, change) for change in some)))
-    return added
+        for count in await asyncio.gather(*(_append_one(log, change) for change in some)):
+            added += count or 0
+            conflicts += count is None
+    return Appended(added, conflicts)
 
 
-async def _append_one(log: EventLog, change: Change) -> int:
-    events: Sequence[Event] = change.events
+async def _append_one(log: EventLog, change: Change) -> int | None:
+    """Return how many events were new, None where the entity has moved on."""
     try:
-        results = await log.append(events, expected_version=change.expected_version)
+        results = await log.append(change.events, expected_version=change.expected_version)
     except VersionConflict:
-        return 0  # somebody is using it already: that is newer than the source
+        return None  # somebody is using it already: that is newer than the source
     return sum(not result.duplicate for result in results)

@@ -51,7 +51,7 @@ class TablePlan(NamedTuple):
     @property
     def left(self) -> list[str]:
         """Columns that are in no field."""
-        taken = set(self.columns.values())
+        taken = {*self.columns.values(), self.table.key}
         return [column for column in self.table.columns if column not in taken]
 
     def rows(self, connection: sqlite3.Connection) -> Iterator[Row]:
@@ -65,7 +65,9 @@ class TablePlan(NamedTuple):
         )
         end = len(fields) + 1
         for row in cursor:
-            values = {**self.constants, **dict(zip(fields, row[1:end], strict=True))}
+            values = dict(zip(fields, row[1:end], strict=True))
+            if self.constants:
+                values |= self.constants
             if left:
                 values[LEFT] = dict(zip(left, row[end:], strict=True))
             if self.values:

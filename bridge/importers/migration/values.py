@@ -15,6 +15,7 @@ Direction = Literal["in", "out"]
 T = TypeVar("T")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NAIVE_EPOCH = _EPOCH.replace(tzinfo=None)
 _MICROSECOND = timedelta(microseconds=1)
 
 _UNITS = ((1e11, 1_000_000), (1e14, 1000), (1e17, 1))
@@ -76,15 +77,20 @@ def instant_us(value: Any, zone: tzinfo = UTC) -> int:
 
 
 def _text_us(text: str, zone: tzinfo) -> int:
-    if text.replace(".", "", 1).isdecimal():  # before ISO, whose basic form is digits alone as well
+    # Digits alone are a number, though ISO has a form that is digits alone as well.
+    if text[4:5] != "-" and text.replace(".", "", 1).isdecimal():
         return _unix_us(float(text) if "." in text else int(text))
     try:
         moment = datetime.fromisoformat(text.removesuffix(" UTC"))
     except ValueError:
         raise BadRecord(f"{_shown(text)} is no time") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=zone)
-    moment_us = (moment - _EPOCH) // _MICROSECOND
+    if moment.tzinfo is not None:
+        since = moment - _EPOCH
+    elif zone is UTC:
+        since = moment - _NAIVE_EPOCH
+    else:
+        since = moment.replace(tzinfo=zone) - _EPOCH
+    moment_us = since // _MICROSECOND
     if moment_us < 0:
         raise BadRecord(f"{_shown(text)} lies before 1970")
     return moment_us
@@ -106,13 +112,13 @@ def text_of(value: Any) -> str:
     >>> text_of(12.0), text_of(None)
     ('12', '')
     """
+    if isinstance(value, str):  # nearly always
+        if not value.isascii() and _has_broken_bytes(value):
+            raise BadRecord("not UTF-8 text")
+        return value
     match value:
         case None:
             return ""
-        case str():
-            if not value.isascii() and _has_broken_bytes(value):
-                raise BadRecord("not UTF-8 text")
-            return value
         case float() if value.is_integer():
             return str(int(value))
         case bytes():
@@ -148,7 +154,9 @@ def status_of(value: Any) -> SessionStatus:
 
 def message_type_of(value: Any) -> MessageType | None:
     """Return the message type a word stands for, None for one that is not known."""
-    return "text" if is_blank(value) else _MESSAGE_TYPES.get(_word(value))
+    if is_blank(value):
+        return "text"
+    return _MESSAGE_TYPES.get(value) or _MESSAGE_TYPES.get(_word(value))
 
 
 def count_of(value: Any) -> int:
@@ -165,7 +173,7 @@ def count_of(value: Any) -> int:
 
 
 def _looked_up(known: dict[str, T], value: Any, name: str) -> T:
-    found = known.get(_word(value))
+    found = known.get(value) or known.get(_word(value))
     if found is None:
         raise BadRecord(f"unknown {name} {_shown(value)}")
     return found
