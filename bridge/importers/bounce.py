@@ -19,8 +19,9 @@ from email.utils import getaddresses, parsedate_to_datetime
 from typing import Any, NamedTuple, cast
 
 from bridge.importers.bounce_reason import judge
+from bridge.importers.fingerprint import fingerprint
 from bridge.importers.items import Imported, Item, Rejected, Unit
-from bridge.importers.source import Source, fingerprint
+from bridge.importers.source import Source
 from eventlog.event import Event
 from eventlog.vocabulary import BridgeEvent, DeadLetterParked, DeliveryFailed
 

@@ -10,8 +10,20 @@ from typing import NamedTuple
 
 import msgspec
 
-from bridge.importers import bounce, claude_code, irc, neutral, openhands, tau_bench
+from bridge.importers import (
+    bounce,
+    bridge_lines,
+    claude_code,
+    irc,
+    neutral,
+    openhands,
+    sqlite,
+    tau_bench,
+)
 from bridge.importers.items import Item
+from bridge.importers.migration import database
+from bridge.importers.migration.mapping import Mapping
+from bridge.importers.migration.tables import SKIPPED
 from bridge.importers.source import Source
 from eventlog.errors import ImportFailed
 
@@ -22,8 +34,16 @@ PARSERS: dict[str, Callable[[Source], Iterator[Item]]] = {
     "tau-bench": tau_bench.parse,
     "bounce": bounce.parse,
     "neutral": neutral.parse,
+    "sqlite": sqlite.parse,
+    "bridge": bridge_lines.parse,
 }
 """Format name → its parser."""
+
+NO_KNOWN_FORMAT = "no known format"
+BESIDE = "lies beside the records"
+OF_DATABASE = "read with its database"
+MEANT = frozenset({BESIDE, OF_DATABASE, SKIPPED})
+"""Reasons for leaving out what is meant to be."""
 
 _BESIDE_DATA = (
     "README*",
@@ -54,6 +74,8 @@ def detect_format(path: Path) -> str | None:
     """Return the name of the file's format, None for an unknown one. Raises ImportFailed."""
     if path.suffix == ".eml":
         return "bounce"
+    if database.is_database(path):
+        return "sqlite"
     head = Source(path).head()
     if any(irc.is_timed(line) for line in head):
         return "irc"
@@ -64,7 +86,8 @@ def detect_format(path: Path) -> str | None:
         return "tau-bench"
     if head and _HEADER_FIELD.match(head[0]) and any(_MAIL_FIELDS.match(line) for line in head):
         return "bounce"
-    return None
+    # Last, because what its keys say is the least certain.
+    return "bridge" if any(bridge_lines.is_bridge_line(line) for line in head) else None
 
 
 def _format_of_json(line: bytes) -> str | None:
@@ -83,7 +106,7 @@ def _format_of_json(line: bytes) -> str | None:
     return None
 
 
-def sources(paths: Sequence[Path]) -> Found:
+def sources(paths: Sequence[Path], mapping: Mapping | None = None) -> Found:
     """Return what is to be imported from files and folders, folders searched through.
 
     A file's label is its path within the folder given, with the path itself before it where
@@ -99,6 +122,8 @@ def sources(paths: Sequence[Path]) -> Found:
             _take(path, str(path) if prefix else path.name, found, named=True)
         else:
             raise ImportFailed(f"{path} is no file or folder.")
+    for source in found.sources:
+        source.mapping = mapping or source.mapping
     found.sources.sort(key=lambda source: source.label)
     return found
 
@@ -112,14 +137,19 @@ def _search(folder: Path, prefix: str, found: Found) -> None:
 
 def _take(path: Path, label: str, found: Found, *, named: bool) -> None:
     if not named and any(fnmatch(path.name, pattern) for pattern in _BESIDE_DATA):
-        found.skipped.append((label, "lies beside the records"))
+        found.skipped.append((label, BESIDE))
+        return
+    if not named and database.belongs_to_database(path):
+        found.skipped.append((label, OF_DATABASE))
         return
     format_name = detect_format(path)
     if format_name is not None:
         found.sources.append(Source(path, label, format_name))
+    elif named and path.suffix in database.SUFFIXES:
+        raise database.not_a_database(path)
     elif named:
         raise ImportFailed(
             f"{path} is of no format known here.", remedy=f"Known: {', '.join(PARSERS)}."
         )
     else:
-        found.skipped.append((label, "no known format"))
+        found.skipped.append((label, NO_KNOWN_FORMAT))

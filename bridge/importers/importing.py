@@ -12,11 +12,16 @@ from typing import NamedTuple
 
 from bridge.importers.detect import PARSERS, detect_format, sources
 from bridge.importers.items import Imported, Rejected, Unit
+from bridge.importers.migration.mapping import Mapping
+from bridge.importers.migration.sessions import settle_sessions
 from bridge.importers.report import ImportReport
 from bridge.importers.source import Source
 from bridge.importers.unit_import import UnitImport
 from eventlog.errors import ImportFailed
 from eventlog.log import EventLog
+
+AFTERWARDS = {"sqlite": settle_sessions}
+"""Format name → what is left to do when all records of a source are in the log."""
 
 
 class Progress(NamedTuple):
@@ -36,13 +41,16 @@ async def import_paths(
     paths: Sequence[Path],
     *,
     strict: bool = False,
+    mapping: Mapping | None = None,
     progress: ProgressCallback | None = None,
 ) -> ImportReport:
     """Return the report of importing files and folders, one file after the other by label.
 
+    `mapping` says how tables are read whose names say too little.
+
     Raises what `detect.sources` and `import_source` raise.
     """
-    found = sources(paths)
+    found = sources(paths, mapping)
     report = ImportReport(skipped=found.skipped)
     for source in found.sources:
         report.merge(await import_source(log, source, strict=strict, progress=progress))
@@ -54,6 +62,7 @@ async def import_source(
     source: Source | Path,
     *,
     strict: bool = False,
+    mapping: Mapping | None = None,
     progress: ProgressCallback | None = None,
 ) -> ImportReport:
     """Return the report of importing one file.
@@ -63,7 +72,7 @@ async def import_source(
     cannot be read, LogUnavailable; importing again then goes on from there.
     """
     if isinstance(source, Path):
-        source = Source(source, format_name=detect_format(source) or "")
+        source = Source(source, format_name=detect_format(source) or "", mapping=mapping)
     if source.format_name not in PARSERS:
         raise ImportFailed(
             f"{source.path} is of no format known here.", remedy=f"Known: {', '.join(PARSERS)}."
@@ -103,6 +112,10 @@ class _Run:
             else:
                 await self._reject(self._unit, item)
         await self._finish_unit()
+        label = self._source.label
+        self._report.skipped += [(f"{label}#{n}", why) for n, why in self._source.left_out]
+        if self._source.format_name in AFTERWARDS:
+            await AFTERWARDS[self._source.format_name](self._log, self._source, self._report)
         return self._report
 
     async def land(self) -> None:

@@ -18,6 +18,8 @@ class Unit(NamedTuple):
     names: tuple[str, ...]
     label: str = ""
     """Added to the file's label in the report, where a file has several units to tell apart."""
+    has_lines: bool = False
+    """Whether lines are counted within the unit (a table's rows), not within the file."""
 
 
 class Imported(NamedTuple):

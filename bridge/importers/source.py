@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from bridge.importers.fingerprint import fingerprint
+from bridge.importers.migration.mapping import Mapping
 from eventlog.errors import ImportFailed
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
@@ -26,19 +27,33 @@ _BOM = b"\xef\xbb\xbf"
 class Source:
     """One file of a known format; `label` is its path as the report names it."""
 
-    def __init__(self, path: Path, label: str | None = None, format_name: str = "") -> None:
+    def __init__(
+        self,
+        path: Path,
+        label: str | None = None,
+        format_name: str = "",
+        mapping: Mapping | None = None,
+    ) -> None:
         self.path = path
         self.label = label or path.name
         self.format_name = format_name
         self.size_bytes = path.stat().st_size
         self.text_bytes = 0
         """Bytes given out so far, after decompression."""
+        self.mapping = mapping or Mapping()
+        """How the tables or keys of an older bridge are to be read."""
+        self.left_out: list[tuple[str, str]] = []
+        """Parts of the file that its parser does not read, with the reason."""
+        self.told_bytes: int | None = None
+        """How far a parser says it has come, that reads the file in its own way."""
         self._file: BinaryIO | None = None
         self._is_read = False
 
     @property
     def bytes_done(self) -> int:
         """How many bytes of the file have been read, compressed bytes where it is compressed."""
+        if self.told_bytes is not None:
+            return self.told_bytes
         if self._file is not None:
             return self._file.tell()
         return self.size_bytes if self._is_read else 0
@@ -92,11 +107,6 @@ class Source:
         """Return names for the file after what its first valid lines say, not where it lies."""
         valid = [line for line in self.head() if is_valid(line)][:3]
         return tuple(f"{prefix}:{fingerprint(line)}" for line in valid) or (f"{prefix}:empty",)
-
-
-def fingerprint(content: bytes) -> str:
-    """Return 16 hexadecimal digits that stand for the content."""
-    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def _bounded_lines(file: BinaryIO) -> Iterator[bytes]:

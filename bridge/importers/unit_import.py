@@ -11,10 +11,11 @@ import re
 from collections import deque
 from collections.abc import Iterator
 
+from bridge.importers.fingerprint import fingerprint
 from bridge.importers.items import Imported, Rejected, Unit
 from bridge.importers.rejections import Rejections
 from bridge.importers.report import FileReport, ImportReport, RejectedLine
-from bridge.importers.source import Source, fingerprint
+from bridge.importers.source import Source
 from eventlog.errors import ImportFailed, InvalidEvent, ProducerGap
 from eventlog.event import Event
 from eventlog.log import EventLog
@@ -41,6 +42,8 @@ class UnitImport:
     ) -> None:
         self.file = FileReport(source.format_name)
         self._label = label
+        self._lines_of = source.label
+        """What a refused line's number counts in."""
         self._lines: list[RejectedLine] = []
         self._log = log
         self._source = source
@@ -58,7 +61,10 @@ class UnitImport:
         producers = [await log.producer(_fit(name)) for name in unit.names]
         producer = next((known for known in producers if known.positions), producers[0])
         label = f"{source.label}#{unit.label}" if unit.label else source.label
-        return cls(log, source, label, producer, await Rejections.load(log, producer.name))
+        made = cls(log, source, label, producer, await Rejections.load(log, producer.name))
+        if unit.has_lines:
+            made._lines_of = label
+        return made
 
     def _clear(self) -> None:
         self._records: list[Imported] = []
@@ -85,7 +91,7 @@ class UnitImport:
 
     def reject(self, item: Rejected) -> RejectedLine:
         """Return the refused record as reported, having counted and remembered it."""
-        line = RejectedLine(self._source.label, item.line, item.reason)
+        line = RejectedLine(self._lines_of, item.line, item.reason)
         self.file.rejected_count += 1
         self._lines.append(line)
         if item.position * EVENTS_PER_RECORD >= self._last_known:

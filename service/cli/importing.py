@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import typer
 
+from bridge.importers.detect import MEANT
 from bridge.importers.importing import import_paths
+from bridge.importers.migration.checking import SAMPLE
+from bridge.importers.migration.mapping import Mapping, load_mapping
 from bridge.importers.report import ImportReport
 from eventlog.log import EventLog
 from eventlog.settings import Settings
 from projections.projecting.projector import Projector
+from service.cli.import_check import Outcome, Sampling, check, show_check
 from service.cli.options import AsJson, examples, run, settings_of
 from service.cli.output import (
     INCOMPLETE,
@@ -26,8 +30,6 @@ from service.cli.output import (
 from service.cli.progress import ProgressBars
 from service.wiring import new_past
 
-NO_KNOWN_FORMAT = "no known format"
-"""How the report says that a file is of none."""
 TELL_INTERVAL_S = 0.3
 REJECTED_SHOWN = 20
 SKIPPED_SHOWN = 5
@@ -42,6 +44,8 @@ def register(app: typer.Typer) -> None:
             "eventlog import examples/data",
             "eventlog import chat.jsonl --strict",
             "eventlog import logs/ --json",
+            "eventlog import telegram_history.db --verify",
+            "eventlog import old.db --map tg_log=message --map tg_log.text=body",
             also="Importing again adds nothing; an interrupted import goes on where it stopped."
             " Exit code 3 when something was left out.",
         ),
@@ -55,39 +59,85 @@ def register(app: typer.Typer) -> None:
         project: Annotated[
             bool, typer.Option(help="Bring the read models up to date afterwards.")
         ] = True,
+        words: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--map",
+                metavar="FILE|TABLE=KIND|TABLE.FIELD=COLUMN",
+                help="How tables are read whose names say too little; may be repeated.",
+            ),
+        ] = None,
+        verify: Annotated[
+            bool, typer.Option("--verify", help="Compare counts and transcripts afterwards.")
+        ] = False,
+        verify_only: Annotated[
+            bool, typer.Option("--verify-only", help="Compare, import nothing.")
+        ] = False,
+        sample: Annotated[
+            int,
+            typer.Option(min=0, help="Conversations of a table compared record by record."),
+        ] = SAMPLE,
+        seed: Annotated[int, typer.Option(help="Chooses them.")] = 0,
         as_json: AsJson = False,
     ) -> None:
-        """Import IRC logs, OpenHands, Claude Code and tau-bench sessions, bounce mails, JSON lines.
+        """Import IRC logs, agent sessions, bounce mails, JSON lines, an older bridge's SQLite.
 
         The format is found out from the content. A bad line is reported as `file:line: reason`
         and left out.
         """
         settings = settings_of(context)
-        report = run(_import(settings, paths, strict=strict, project=project, quiet=as_json))
+        job = _Job(paths, load_mapping(words or ()), strict, project)
+        sampling = Sampling(sample, seed) if verify or verify_only else None
+        report, outcome = run(
+            _import(settings, job, sampling, verify_only=verify_only, quiet=as_json)
+        )
         if as_json:
-            print_json(_totals(report))
+            print_json(_document(report, outcome))
         else:
-            _show(report, paths)
-        is_whole = report.files and not report.rejected_count and not unknown_files(report)
+            if report is not None:
+                _show(report, paths)
+            if outcome is not None:
+                show_check(outcome)
+        is_whole = (report is None or _is_whole(report)) and (outcome is None or outcome.is_whole)
         raise typer.Exit(OK if is_whole else INCOMPLETE)
 
 
+class _Job(NamedTuple):
+    paths: list[Path]
+    mapping: Mapping
+    is_strict: bool
+    has_models: bool
+    """Whether read models are brought up to date."""
+
+
 async def _import(
-    settings: Settings, paths: list[Path], *, strict: bool, project: bool, quiet: bool
-) -> ImportReport:
+    settings: Settings, job: _Job, sampling: Sampling | None, *, verify_only: bool, quiet: bool
+) -> tuple[ImportReport | None, Outcome | None]:
+    """Return what came of importing and of verifying, None for what was not asked for."""
+    report = outcome = None
     async with EventLog.open(settings=settings) as log:
         with ProgressBars(quiet=quiet) as bars:
-            try:
-                report = await import_paths(log, paths, strict=strict, progress=bars.show)
-                if project and report.events_added:
-                    await _project(log, bars)
-            except asyncio.CancelledError:
-                bars.stop()
-                say(
-                    f"interrupted after {bars.events_added:,} events were added; import the same"
-                    " again and it goes on from there"
-                )
-                raise
+            if not verify_only:
+                report = await _add(log, job, bars)
+            if sampling is not None:
+                outcome = await check(log, job.paths, job.mapping, sampling, bars)
+    return report, outcome
+
+
+async def _add(log: EventLog, job: _Job, bars: ProgressBars) -> ImportReport:
+    try:
+        report = await import_paths(
+            log, job.paths, strict=job.is_strict, mapping=job.mapping, progress=bars.show
+        )
+        if job.has_models and report.events_added:
+            await _project(log, bars)
+    except asyncio.CancelledError:
+        bars.stop()
+        say(
+            f"interrupted after {bars.events_added:,} events were added; import the same"
+            " again and it goes on from there"
+        )
+        raise
     return report
 
 
@@ -105,6 +155,18 @@ async def _project(log: EventLog, bars: ProgressBars) -> None:
         projecting.cancel()
         await asyncio.wait({projecting})
     projecting.result()
+
+
+def _document(report: ImportReport | None, outcome: Outcome | None) -> dict[str, Any]:
+    document = {} if report is None else _totals(report)
+    if outcome is not None:
+        document["verified"] = {
+            "agrees": outcome.is_whole,
+            "tables": msgspec.to_builtins(outcome.checked),
+            "not_verified": outcome.unchecked,
+            "left_out": outcome.left_out,
+        }
+    return document
 
 
 def _totals(report: ImportReport) -> dict[str, Any]:
@@ -143,13 +205,20 @@ def _show_left_out(report: ImportReport) -> None:
     hidden = report.rejected_count - len(report.rejected[:REJECTED_SHOWN])
     if hidden:
         say(f"… and {hidden:,} more; --json has them", "yellow")
-    unknown = unknown_files(report)
-    for label in unknown[:SKIPPED_SHOWN]:
-        say(f"{label}: of no known format, left out", "yellow")
+    unknown = unknown_parts(report)
+    for label, reason in unknown[:SKIPPED_SHOWN]:
+        say(f"{label}: {reason}, left out", "yellow")
     if len(unknown) > SKIPPED_SHOWN:
-        say(f"… and {len(unknown) - SKIPPED_SHOWN:,} files more; --json has them", "yellow")
+        say(f"… and {len(unknown) - SKIPPED_SHOWN:,} more; --json has them", "yellow")
 
 
-def unknown_files(report: ImportReport) -> list[str]:
-    """Return the files of no known format; READMEs and licences beside data are not meant."""
-    return [label for label, reason in report.skipped if reason == NO_KNOWN_FORMAT]
+def unknown_parts(report: ImportReport) -> list[tuple[str, str]]:
+    """Return what nobody meant to leave out: files of no known format, tables of unknown ones.
+
+    READMEs and licences beside data are not meant, nor what a mapping skips.
+    """
+    return [(label, reason) for label, reason in report.skipped if reason not in MEANT]
+
+
+def _is_whole(report: ImportReport) -> bool:
+    return bool(report.files) and not report.rejected_count and not unknown_parts(report)
