@@ -57,7 +57,7 @@ def blocking_tail(
 
 
 class BlockingEventLog(Blocking[EventLog]):
-    """An `EventLog` whose methods block. Safe to share between threads.
+    """An `EventLog` whose methods block. Safe to share between threads and with forked children.
 
     >>> with BlockingEventLog.open() as log:
     ...     log.append(MessageReceived(conversation="telegram:42", text="hello"))

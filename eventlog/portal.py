@@ -39,7 +39,8 @@ _END: Any = object()
 class Portal:
     """The way from threads into an event loop that runs in a thread of its own.
 
-    `name` is what the user opened, for errors. Not inherited by forked processes.
+    `name` is what the user opened, for errors. A forked child starts a loop of its own at its first
+    call; what is behind the portal has to notice by itself that it is in another process.
     """
 
     def __init__(self, name: str) -> None:
@@ -47,17 +48,22 @@ class Portal:
         self._portal: BlockingPortal | None = None
         self._process_id = 0
         self._stack = ExitStack()
+        self._manager: AbstractAsyncContextManager[object] | None = None
+        self._restarting = threading.Lock()
 
     @property
     def is_open(self) -> bool:
-        """Whether calls can be made, in this process."""
-        return self._portal is not None and self._process_id == os.getpid()
+        """Whether calls can be made."""
+        return self._portal is not None
 
     def open(self, manager: AbstractAsyncContextManager[object]) -> None:
         """Start the loop and enter `manager` in it, until `close`. Raises what entering raises."""
         if self.is_open:
             self.call(manager.__aenter__)  # which says so
             return
+        self._start(manager, is_entered=False)
+
+    def _start(self, manager: AbstractAsyncContextManager[object], *, is_entered: bool) -> None:
         with ExitStack() as stack:
             started: Future[BlockingPortal] = Future()
             thread = threading.Thread(target=_run, args=(started,), daemon=True, name=self._name)
@@ -66,16 +72,17 @@ class Portal:
             portal = started.result()
             # A lock that somebody left behind must not keep the loop from ending.
             stack.callback(portal.call, partial(portal.stop, cancel_remaining=True))
-            portal.call(manager.__aenter__)
+            if not is_entered:
+                portal.call(manager.__aenter__)
             stack.callback(portal.call, manager.__aexit__, None, None, None)
             self._portal, self._process_id = portal, os.getpid()
-            self._stack = stack.pop_all()
+            self._manager, self._stack = manager, stack.pop_all()
         atexit.register(self.close)
 
     def close(self) -> None:
-        """Leave the manager and end the loop; idempotent, and nothing in a forked process."""
+        """Leave the manager and end the loop; idempotent. The parent's loop is left alone."""
         is_open, self._portal = self.is_open, None
-        if is_open:
+        if is_open and self._process_id == os.getpid():
             atexit.unregister(self.close)
             self._stack.close()
 
@@ -84,13 +91,11 @@ class Portal:
 
         Interrupted (Ctrl-C), it cancels the method and leaves its outcome open.
         """
-        portal = self._portal
-        if portal is None or not self.is_open:
-            raise self._not_open("the log is not open.")
+        portal = self._running()
         try:
             future = portal.start_task_soon(partial(method, *args, **kwargs))
         except RuntimeError:
-            if self.is_open:  # called in the loop itself, which would wait for itself
+            if self._portal is portal:  # called in the loop itself, which would wait for itself
                 raise
             raise self._not_open("the log was closed meanwhile.") from None
         try:
@@ -99,6 +104,17 @@ class Portal:
             raise self._not_open("the log was closed meanwhile.") from None
         finally:
             future.cancel()  # nothing, unless the wait was interrupted
+
+    def _running(self) -> BlockingPortal:
+        """Return the portal, of which a forked child makes its own. Raises LogNotOpen."""
+        if self._portal is not None and self._process_id != os.getpid():
+            with self._restarting:
+                if self._manager is not None and self._process_id != os.getpid():
+                    # Of the parent's thread the child has the object only.
+                    self._start(self._manager, is_entered=True)
+        if self._portal is None:
+            raise self._not_open("the log is not open.")
+        return self._portal
 
     def _not_open(self, message: str) -> LogNotOpen:
         return LogNotOpen(message, remedy=f"Use `with {self._name}.open()`.")
