@@ -12,6 +12,7 @@ from bridge.conversations import ConversationCalls
 from bridge.messages import MessageCalls
 from bridge.projecting import Projecting
 from bridge.sessions import SessionCalls
+from bridge.tickets import Tickets
 from consumers.dead_letters import persist_failed_delivery
 from consumers.delivery import DELIVERY_GROUP
 from consumers.replaying import ReplayReport, Send, replay_dead_letters
@@ -52,6 +53,7 @@ class Bridge(MessageCalls):
         """The log beneath: whatever has no call of its own here."""
         self.sessions = SessionCalls(log, owner)
         self.conversations = ConversationCalls(log)
+        self.tickets = Tickets(log, self.sessions)
         self.dead_letters = DeadLetters(log)
         """What was given up on: list, get, count."""
         super().__init__(log, self.sessions, past)

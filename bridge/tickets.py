@@ -9,31 +9,42 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from bridge.deciding import until_decided
 from bridge.live_state import ChatMessage, SessionState, ToolCall, chat_items, state_of
-from eventlog.errors import EmptyConversation, InvalidEvent
-from eventlog.ids import new_event_id
+from bridge.place import message_event_id
+from bridge.session_start import SessionStart
+from bridge.sessions import SessionCalls
+from bridge.starting import Starter
+from eventlog.errors import InvalidEvent, SessionExists, SessionMissing
+from eventlog.event import Event
 from eventlog.log import EventLog
-from eventlog.session import TERMINAL, SessionStatus, check_transition
+from eventlog.session import TERMINAL, check_transition
 from eventlog.vocabulary import (
     JobQueued,
     MessageReceived,
-    SessionStarted,
+    SessionTouched,
     SessionTransitioned,
+    session_entity,
 )
 from eventlog.writer import AppendResult
 from projections.reading.live import LiveDocuments
 from projections.reading.live_feeds import LiveFeeds
 from projections.reading.paging import Page
-from projections.views.sessions import Sessions
+from projections.views.sessions import Session, Sessions
 from projections.views.tickets import (
+    KIND,
     TICKET_FEED,
     TICKETS,
     TicketKind,
     TicketSession,
     conversation_of,
+    ticket_of,
 )
 
-STATE_MESSAGES = 100
+DEFAULT_AGENT = "coder"
+"""Whose workers take the jobs, where nobody says."""
+
+STATE_ENTRIES = 100
 """Entries of a session that its state is made of, where nobody says."""
 
 
@@ -53,11 +64,13 @@ class Tickets:
     'pending'
     """
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: EventLog, sessions: SessionCalls) -> None:
         self._log = log
+        self._sessions = sessions
+        self._view = Sessions(log)
+        self._starter = Starter(log, self._view)
         self._documents = LiveDocuments(log, TICKETS)
         self._feeds = LiveFeeds(log, TICKET_FEED)
-        self._sessions = Sessions(log)
 
     async def start(
         self,
@@ -65,44 +78,53 @@ class Tickets:
         text: str,
         *,
         kind: TicketKind = "chat",
-        agent: str = "coder",
-        session: str | None = None,
+        agent: str = DEFAULT_AGENT,
+        session_id: str | None = None,
         sender: str | None = None,
+        project: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> str:
         """Return the id of a new session, in which `text` waits for the agent.
 
-        It is pending until a worker of the agent has taken its job. With a `session` id of yours a
-        repeated call starts nothing more. Raises InvalidEvent and its kin.
+        It is pending until a worker of the agent has taken its job. With an id of yours a repeated
+        call starts nothing more. Raises SessionExists where that id is a session elsewhere,
+        InvalidEvent and its kin.
         """
-        if not ticket or not text:
-            raise EmptyConversation("a session is started with the name of a ticket and a text.")
-        session_id = session or new_event_id()
+        if not ticket or not text or not agent:
+            raise InvalidEvent("a session is started with a ticket, a text and an agent's name.")
+        conversation = conversation_of(ticket)
         common: dict[str, Any] = {
-            "conversation": conversation_of(ticket),
-            "session": session_id,
+            "conversation": conversation,
             "occurred_at": self._log.clock.now_us(),
         }
-        await self._log.append(
-            [
-                SessionStarted(
-                    **common,
-                    id=f"ticket:{session_id}:started",
-                    status="pending",
-                    mode="chat" if kind == "chat" else "job",
-                    platform="ticket",
-                    user=sender,
-                    agent=agent,
-                    text=text,
-                    metadata={**(metadata or {}), "kind": kind},
-                ),
-                MessageReceived(**common, id=f"ticket:{session_id}:text", text=text, sender=sender),
-                JobQueued(
-                    **common, id=f"ticket:{session_id}:job", agent=agent, text=text, mode="job"
-                ),
+
+        def work(session: str) -> list[Event]:
+            return [
+                MessageReceived(**common, session=session, text=text, sender=sender),
+                JobQueued(**common, session=session, agent=agent, text=text, mode="job"),
             ]
+
+        start = SessionStart(
+            status="pending",
+            mode="chat" if kind == "chat" else "job",
+            platform="ticket",
+            project=project,
+            user=sender,
+            agent=agent,
+            text=text,
+            owner=self._sessions.owner,
+            metadata={**(metadata or {}), KIND: kind},
         )
-        return session_id
+        try:
+            started = await self._starter.start(
+                start, conversation=conversation, session_id=session_id, also=work
+            )
+        except SessionExists as exists:
+            found = await self._view.get(exists.session, conversation=conversation)
+            if found is None:
+                raise
+            return found.id
+        return started.id
 
     async def ask(self, ticket: str, text: str, **arguments: Any) -> str:
         """Start a session that answers one question; all else as `start`."""
@@ -115,36 +137,46 @@ class Tickets:
         *,
         sender: str | None = None,
         message_id: str | int | None = None,
-        ticket: str | None = None,
     ) -> AppendResult:
         """Say something in a session; whoever follows its agent hands it on.
 
         With a `message_id` of yours a repeated call says nothing more. Raises IllegalTransition where
-        the session has ended, VersionConflict where it changed in the same moment, InvalidEvent
-        where there is none.
+        the session has ended, SessionMissing, InvalidEvent and its kin.
         """
-        standing = await self._existing(session, ticket)
-        if standing.status in TERMINAL:
-            check_transition(session, standing.status, "active")
-        named: dict[str, Any] = {} if message_id is None else {"id": f"ticket:{session}:{message_id}"}
-        message = MessageReceived(
-            **named,
-            conversation=conversation_of(standing.ticket),
-            session=session,
-            text=text,
-            sender=sender,
-            message_id=None if message_id is None else str(message_id),
-            occurred_at=self._log.clock.now_us(),
-        )
-        return await self._log.append(message)
+        named: dict[str, Any] = {}
 
-    async def complete(self, session: str, *, ticket: str | None = None) -> None:
-        """End a session; whoever follows its agent stops it. Raises IllegalTransition, InvalidEvent."""
-        await self._end(session, "completed", None, ticket)
+        async def decide() -> AppendResult:
+            current = await self._sessions.get(session)
+            if current is None or ticket_of(current.conversation) is None:
+                raise SessionMissing(session)
+            if message_id is not None:
+                named["id"] = message_event_id(current.conversation, message_id)
+                named["message_id"] = str(message_id)
+            common: dict[str, Any] = {
+                "conversation": current.conversation,
+                "session": session,
+                "occurred_at": self._log.clock.now_us(),
+            }
+            said = MessageReceived(**common, **named, text=text, sender=sender)
+            # What ends the session and what is said in it know of each other by its version.
+            results = await self._log.append(
+                [_awake(current, common), said],
+                expected_version={session_entity(session): current.version},
+            )
+            return results[1]
 
-    async def fail(self, session: str, reason: str, *, ticket: str | None = None) -> None:
+        return await until_decided(decide)
+
+    async def complete(self, session: str) -> None:
+        """End a session; whoever follows its agent stops it.
+
+        Raises SessionMissing, IllegalTransition.
+        """
+        await self._sessions.complete(session)
+
+    async def fail(self, session: str, reason: str) -> None:
         """End a session and say why; all else as `complete`."""
-        await self._end(session, "failed", reason, ticket)
+        await self._sessions.fail(session, reason)
 
     async def active(self, ticket: str) -> TicketSession | None:
         """Return the ticket's session that has not ended, of several the one begun last."""
@@ -153,26 +185,21 @@ class Tickets:
         found = await self._documents.partition_page(partition, f"active:{ticket}", 1, whenever)
         return found[0] if found else None
 
-    async def state(
-        self, session: str, *, limit: int = STATE_MESSAGES, ticket: str | None = None
-    ) -> SessionState | None:
+    async def state(self, session: str, *, limit: int = STATE_ENTRIES) -> SessionState | None:
         """Return what a session is at, with what was said in its last `limit` entries.
 
-        None where there is no such session. It costs two reads, and finding the session one of each
-        partition, which naming its ticket saves.
+        None where no ticket has such a session. It costs three reads, however long the session is.
         """
-        standing = await self._find(session, ticket)
+        standing = await self._find(session)
         if standing is None:
             return None
         partition = self._log.partition_of(conversation_of(standing.ticket))
         page = await self._feeds.page(partition, session, limit)
         return state_of(standing, page.entries)
 
-    async def chat(
-        self, session: str, *, limit: int = 500, ticket: str | None = None
-    ) -> Chat | None:
+    async def chat(self, session: str, *, limit: int = 500) -> Chat | None:
         """Return the last of what was said and done in a session, live or ended; None for no session."""
-        standing = await self._find(session, ticket)
+        standing = await self._find(session)
         if standing is None:
             return None
         partition = self._log.partition_of(conversation_of(standing.ticket))
@@ -189,39 +216,19 @@ class Tickets:
         """
         return await self._documents.page(f"ended:{ticket}", limit, cursor)
 
-    async def _find(self, session: str, ticket: str | None) -> TicketSession | None:
-        if ticket is not None:
-            partition = self._log.partition_of(conversation_of(ticket))
-            return await self._documents.get(partition, session)
-        found = await self._documents.find(session)
-        return found[0] if found else None
-
-    async def _existing(self, session: str, ticket: str | None) -> TicketSession:
-        found = await self._find(session, ticket)
+    async def _find(self, session: str) -> TicketSession | None:
+        found = await self._view.get(session)
         if found is None:
-            raise InvalidEvent(
-                f"there is no session {session!r} in a ticket.",
-                remedy="Start one: `Tickets.start`.",
-            )
-        return found
+            return None
+        return await self._documents.get(self._log.partition_of(found.conversation), session)
 
-    async def _end(
-        self, session: str, to: SessionStatus, reason: str | None, ticket: str | None
-    ) -> None:
-        standing = await self._existing(session, ticket)
-        conversation = conversation_of(standing.ticket)
-        current = await self._sessions.get(session, conversation=conversation)
-        assert current is not None
-        assert current.status is not None
-        check_transition(session, current.status, to)
-        await self._log.append(
-            SessionTransitioned(
-                conversation=conversation,
-                session=session,
-                from_status=current.status,
-                to_status=to,
-                reason=reason,
-                occurred_at=self._log.clock.now_us(),
-            ),
-            expected_version=current.version,
+
+def _awake(session: Session, common: Mapping[str, Any]) -> Event:
+    """Return the event that says of a session that somebody speaks in it."""
+    if session.status in TERMINAL:
+        check_transition(session.id, session.status, "active")
+    if session.status == "dormant":
+        return SessionTransitioned(
+            **common, from_status="dormant", to_status="active", reason="message"
         )
+    return SessionTouched(**common, reason="message")

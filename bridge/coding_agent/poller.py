@@ -18,20 +18,14 @@ from bridge.coding_agent.reading import (
 )
 from bridge.coding_agent.recorded import Recorded
 from bridge.coding_agent.shapes import AgentMessage, Snapshot
+from bridge.sessions import SessionCalls
 from consumers.retry import Retry
-from eventlog.errors import (
-    IllegalTransition,
-    InvalidEvent,
-    LogUnavailable,
-    SendFailed,
-    VersionConflict,
-)
+from eventlog.errors import InvalidEvent, LogUnavailable, SendFailed, VersionConflict
 from eventlog.exclusive_lease import ExclusiveLease
 from eventlog.lease import new_owner
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
-from eventlog.session import TERMINAL, SessionStatus, check_transition
-from eventlog.vocabulary import SessionTransitioned
+from eventlog.session import TERMINAL, SessionStatus
 from projections.views.sessions import Session, Sessions
 from projections.views.tickets import ticket_of
 
@@ -93,7 +87,8 @@ class Poller:
         self._session = session
         self._agent_session = agent_session
         self._patience = patience
-        self._sessions = Sessions(log)
+        self._sessions = SessionCalls(log)
+        self._view = Sessions(log)
         partition = log.partition_of(session.conversation)
         self._lock = ExclusiveLease(log, f"agent:{session.id}", partition, new_owner())
         self._recorded = Recorded(log, session.conversation, session.id)
@@ -277,24 +272,10 @@ class Poller:
             _log.warning("agent_not_aborted", session=self._session.id, error=str(error))
 
     async def _standing(self) -> Session:
-        found = await self._sessions.get(self._session.id, conversation=self._session.conversation)
+        found = await self._view.get(self._session.id, conversation=self._session.conversation)
         return found or self._session
 
     async def _move(self, session: Session, to: SessionStatus, reason: str | None) -> None:
-        assert session.status is not None
-        try:
-            check_transition(session.id, session.status, to)
-        except IllegalTransition:
-            return
-        await self._log.append(
-            SessionTransitioned(
-                conversation=session.conversation,
-                session=session.id,
-                from_status=session.status,
-                to_status=to,
-                reason=reason,
-                occurred_at=self._log.clock.now_us(),
-            ),
-            expected_version=session.version,
-        )
+        """Change the session, unless somebody else did since it was read. Raises VersionConflict."""
+        await self._sessions.transition(session.id, to, expected=session.version, reason=reason)
         _log.info("session_moved", session=session.id, status=to, reason=reason)

@@ -31,6 +31,8 @@ from projections.projection import DocumentProjection, FeedProjection, IndexEntr
 TicketKind = Literal["chat", "ask", "admin"]
 
 PREFIX = "ticket:"
+KIND = "kind"
+"""Key in the metadata of a session's start."""
 AGENT_SESSION_OPENED = "agent_session_opened"
 """`event_type` of the bridge event that names the session's counterpart in the agent."""
 
@@ -133,7 +135,7 @@ class TicketsProjection(DocumentProjection[TicketSession]):
 def _start(state: TicketSession, event: SessionStarted) -> None:
     if not state.is_started:
         state.status = event.status
-        kind = event.metadata.get("kind")
+        kind = event.metadata.get(KIND)
         if kind == "ask" or kind == "admin":
             state.kind = kind
     state.agent = state.agent or event.agent
