@@ -15,6 +15,7 @@ from bridge.jobs import queue_job
 from bridge.messages import MessageCalls
 from bridge.projecting import Projecting
 from bridge.sessions import SessionCalls
+from bridge.tickets import Tickets
 from consumers.dead_letters import persist_failed_delivery
 from consumers.delivery import DELIVERY_GROUP
 from consumers.replaying import ReplayReport, Send, replay_dead_letters
@@ -64,6 +65,7 @@ class Bridge(MessageCalls):
         """Records a bridge event soon; never waits, never raises: `EventBuffer.put`."""
         self.sessions = SessionCalls(log, owner, allowed)
         self.conversations = ConversationCalls(log)
+        self.tickets = Tickets(log, self.sessions)
         self.dead_letters = DeadLetters(log)
         """What was given up on: list, get, count."""
         super().__init__(log, self.sessions, past)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from bridge.place import new_session_id
 from bridge.session_start import SessionStart, folded
@@ -34,13 +34,18 @@ class Starter:
         *,
         conversation: str | None = None,
         session_id: str | None = None,
+        also: Callable[[str], Sequence[Event]] | None = None,
     ) -> Session:
-        """Return the session, started. Raises SessionExists for an id that was given away before."""
+        """Return the session, started, together with what `also` makes of its id.
+
+        Raises SessionExists for an id that was given away before.
+        """
         session = session_id or self.new_id(conversation)
         home = conversation or session
         if session_id is not None:
             await self._claim(session_id, home)
-        return await self.append(start.event(home, session, self._log.clock.now_us()))
+        event = start.event(home, session, self._log.clock.now_us())
+        return await self.append(event, also(session) if also else ())
 
     async def append(
         self,

@@ -8,6 +8,7 @@ from projections.views.conversations import CONVERSATIONS
 from projections.views.dead_letters import DEAD_LETTERS
 from projections.views.history import HISTORY
 from projections.views.sessions import SESSIONS
+from projections.views.tickets import TICKET_FEED, TICKETS
 
 DEFAULT_PROJECTIONS: tuple[Projection, ...] = (
     SESSIONS,
@@ -17,4 +18,6 @@ DEFAULT_PROJECTIONS: tuple[Projection, ...] = (
     ACTIVITY_MINUTES,
     ACTIVITY_TOTALS,
     ACTIVITY_CONVERSATIONS,
+    TICKETS,
+    TICKET_FEED,
 )

@@ -1,4 +1,4 @@
-"""One POST to a platform: its reply, or SendFailed in words to count by.
+"""One request to a platform: its reply, or SendFailed in words to count by.
 
     unreachable       no connection came about: nothing was sent
     untrusted         the server's certificate does not hold: nothing was sent
@@ -49,7 +49,7 @@ class Reply(NamedTuple):
 
 
 class HttpClient:
-    """Posts to one server. The connections belong to the running loop and are made when needed."""
+    """Speaks to one server. The connections belong to the running loop and are made when needed."""
 
     def __init__(
         self, url: str, *, secrets: Collection[str] = (), limits: HttpLimits | None = None
@@ -73,10 +73,24 @@ class HttpClient:
 
         `path` is appended to the URL's. Raises SendFailed where there is no reply.
         """
-        url = self._url.joinpath(path.lstrip("/"), encoded=True) if path else self._url
+        return await self._request("POST", self._at(path), headers, body)
+
+    async def get(
+        self, headers: Mapping[str, str], *, path: str = "", query: Mapping[str, str] | None = None
+    ) -> Reply:
+        """Return what the server has at `path`, otherwise as `post`."""
+        url = self._at(path)
+        return await self._request("GET", url.update_query(query) if query else url, headers)
+
+    def _at(self, path: str) -> URL:
+        return self._url.joinpath(path.lstrip("/"), encoded=True) if path else self._url
+
+    async def _request(
+        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None = None
+    ) -> Reply:
         try:
-            async with (await self._open()).post(
-                url, data=body, headers=headers, allow_redirects=False
+            async with (await self._open()).request(
+                method, url, data=body, headers=headers, allow_redirects=False
             ) as response:
                 content, fault = await self._read(response)
                 names = {name.lower(): value for name, value in response.headers.items()}

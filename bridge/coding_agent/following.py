@@ -1,0 +1,78 @@
+"""A worker's side of tickets: takes queued jobs to a coding agent and follows what comes of them."""
+
+from __future__ import annotations
+
+from bridge.coding_agent.client import AgentClient
+from bridge.coding_agent.poller import PATIENCE, Patience, Poller
+from bridge.coding_agent.reading import event_id
+from consumers.context import Context
+from consumers.handler import Handlers
+from consumers.retry import Retry
+from eventlog.log import EventLog
+from eventlog.logs import get_logger
+from eventlog.session import TERMINAL
+from eventlog.vocabulary import BridgeEvent, JobQueued
+from projections.reading.live import LiveDocuments
+from projections.views.sessions import Sessions
+from projections.views.tickets import AGENT_SESSION_OPENED, TICKETS
+
+LONGEST_JOB_S = 24 * 3600.0
+"""How long a session may be followed by one attempt; the next one goes on."""
+
+_log = get_logger("coding_agent")
+
+
+class AgentHandlers(Handlers):
+    """Handlers of `job.queued` for the jobs of one agent.
+
+    >>> worker = Worker(log, "coder", AgentHandlers("coder", AgentClient("http://127.0.0.1:4096")))
+
+    A job's session is followed until it has ended; jobs of one ticket one after the other. An attempt
+    that is cut short is made again and goes on where it was.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        agent: AgentClient,
+        *,
+        patience: Patience = PATIENCE,
+        timeout_s: float = LONGEST_JOB_S,
+        retry: Retry | None = None,
+    ) -> None:
+        super().__init__(timeout_s=timeout_s, retry=retry)
+        self._name = name
+        self._agent = agent
+        self._patience = patience
+        self.on(JobQueued)(self._follow)
+
+    async def _follow(self, job: JobQueued, context: Context) -> None:
+        if job.agent != self._name or job.session is None:
+            return
+        log = context.log
+        session = await Sessions(log).get(job.session, conversation=job.conversation)
+        if session is None or session.status in TERMINAL:
+            _log.info("job_has_ended", session=job.session)
+            return
+        known = await LiveDocuments(log, TICKETS).get(context.partition, job.session)
+        agent_session = known and known.agent_session
+        if not agent_session:
+            agent_session = await self._open(log, job)
+        poller = Poller(log, self._agent, session, agent_session, patience=self._patience)
+        await poller.run()
+
+    async def _open(self, log: EventLog, job: JobQueued) -> str:
+        """Return the agent's new session, once it is written down which it is."""
+        assert job.session is not None
+        agent_session = await self._agent.create_session(job.text[:80])
+        await log.append(
+            BridgeEvent(
+                conversation=job.conversation,
+                session=job.session,
+                id=event_id(job.session, AGENT_SESSION_OPENED, agent_session),
+                event_type=AGENT_SESSION_OPENED,
+                data={"agent_session": agent_session, "url": self._agent.origin},
+                occurred_at=log.clock.now_us(),
+            )
+        )
+        return agent_session

@@ -1,0 +1,281 @@
+"""Following a coding agent's session into the log, until it has ended."""
+
+from __future__ import annotations
+
+import random
+from typing import Literal, NamedTuple
+
+from bridge.coding_agent.client import AgentClient
+from bridge.coding_agent.reading import (
+    Place,
+    Prompt,
+    Verdict,
+    choose_new,
+    event_id,
+    judge_session,
+    match_prompts,
+    read_events,
+)
+from bridge.coding_agent.recorded import Recorded
+from bridge.coding_agent.shapes import AgentMessage, Snapshot
+from bridge.sessions import SessionCalls
+from consumers.retry import Retry
+from eventlog.errors import InvalidEvent, LogUnavailable, SendFailed, VersionConflict
+from eventlog.exclusive_lease import ExclusiveLease
+from eventlog.lease import new_owner
+from eventlog.log import EventLog
+from eventlog.logs import get_logger
+from eventlog.session import TERMINAL, SessionStatus
+from projections.views.sessions import Session, Sessions
+from projections.views.tickets import ticket_of
+
+LATEST_MESSAGES = 20
+"""Messages asked for by who has read the rest: an answer costs the same however long a session is."""
+
+Outcome = Literal["completed", "failed", "ended"]
+"""`ended`: somebody else ended the session meanwhile."""
+
+_log = get_logger("coding_agent")
+
+
+class Patience(NamedTuple):
+    """How often an agent is asked, and what is put up with."""
+
+    interval_ms: int = 500
+    settle_s: float = 10.0
+    """How long nothing must change before an end holds that the agent is not clear about; and how
+    long a prompt may take to show."""
+    silence_s: float = 1800.0
+    """An agent that says nothing new for so long has failed."""
+    retry: Retry = Retry(10, first_delay_s=0.5, longest_delay_s=30.0)
+    """Failed requests in a row. An agent that was restarted is back within them, or has failed."""
+
+
+PATIENCE = Patience()
+
+
+class Poller:
+    """Follows one session of an agent, in both directions, until it has ended.
+
+    What the agent says and does goes to the log, each once; what people say in the session's log
+    goes to the agent; and at the end the session is completed or failed.
+
+    It may be killed and started again at any moment, and several may run for one session: one works,
+    the others wait. Ids of events are made of the agent's, and what the log has is looked up first.
+
+    >>> async with AgentClient("http://127.0.0.1:4096") as agent:
+    ...     outcome = await Poller(log, agent, session, agent_session).run()
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        agent: AgentClient,
+        session: Session,
+        agent_session: str,
+        *,
+        patience: Patience = PATIENCE,
+    ) -> None:
+        """Raise InvalidEvent for a session that is in no ticket."""
+        if ticket_of(session.conversation) is None:
+            raise InvalidEvent(
+                f"session {session.id!r} is in {session.conversation!r}, which is no ticket.",
+                remedy="Start it with `Tickets.start`, or in a conversation `ticket:…`.",
+            )
+        self._log = log
+        self._agent = agent
+        self._session = session
+        self._agent_session = agent_session
+        self._patience = patience
+        self._sessions = SessionCalls(log)
+        self._view = Sessions(log)
+        partition = log.partition_of(session.conversation)
+        self._lock = ExclusiveLease(log, f"agent:{session.id}", partition, new_owner())
+        self._recorded = Recorded(log, session.conversation, session.id)
+        self._rnd = random.Random()  # noqa: S311 - it only spreads retries
+        self._failure_count = 0
+        self._outage_count = 0
+        self._messages: list[AgentMessage] = []
+        self._ours: dict[str, str] = {}
+        self._prompted_s: dict[str, float] = {}
+        self._changed_s = 0.0
+
+    async def run(self) -> Outcome:
+        """Return how the session ended; waits first while another poller follows it."""
+        while True:
+            try:
+                async with self._lock.hold():
+                    return await self._follow()
+            except LogUnavailable as error:
+                await self._log.clock.sleep(self._after_outage(error))
+
+    async def _follow(self) -> Outcome:
+        self._changed_s = self._log.clock.monotonic_s()
+        while True:
+            delay_s = self._patience.interval_ms / 1000
+            try:
+                outcome = await self.poll()
+                self._failure_count = self._outage_count = 0
+            except SendFailed as error:
+                outcome, delay_s = await self._after_failure(error)
+            except LogUnavailable as error:
+                outcome, delay_s = None, self._after_outage(error)
+            except VersionConflict:  # somebody spoke or moved it at the last moment: look again
+                outcome = None
+            if outcome is not None:
+                return outcome
+            await self._log.clock.sleep(delay_s)
+
+    async def poll(self) -> Outcome | None:
+        """Look once; return how the session ended, None while it goes on.
+
+        Raises SendFailed where the agent does not answer, VersionConflict where the session changed
+        in the same moment; what was not done then is done by the next call.
+        """
+        session = await self._standing()
+        if session.status in TERMINAL:
+            await self._abort()
+            return "ended"
+        if session.status == "pending":
+            await self._move(session, "active", "agent_followed")
+            session = await self._standing()
+        await self._recorded.refresh()
+        snapshot = await self._look()
+        await self._record(snapshot)
+        waiting = [p for p in self._recorded.prompts if p.id not in self._ours.values()]
+        if waiting:
+            await self._prompt(waiting)
+            return await self._unless_silent(session)
+        return await self._end(session, judge_session(self._messages))
+
+    async def _look(self) -> Snapshot:
+        """Return what the agent lists, from a message on that was there the last time."""
+        last = LATEST_MESSAGES if self._messages else None
+        snapshot = await self._agent.messages(self._agent_session, last=last)
+        seen = {each.info.id for each in self._messages}
+        if last is not None and not (snapshot.messages and snapshot.messages[0].info.id in seen):
+            snapshot = await self._agent.messages(self._agent_session)
+        has_said = bool(seen) or len(self._recorded.ids) > len(self._recorded.prompts)
+        if has_said and not snapshot.messages:
+            raise SendFailed(
+                f"{self._agent.origin} has forgotten what it said in {self._agent_session}.",
+                reason="forgotten",
+            )
+        if snapshot.messages != self._messages:
+            self._changed_s = self._log.clock.monotonic_s()
+            self._messages = snapshot.messages
+            if snapshot.unreadable_count:
+                _log.warning(
+                    "agent_messages_unreadable",
+                    session=self._session.id,
+                    count=snapshot.unreadable_count,
+                )
+        return snapshot
+
+    async def _record(self, snapshot: Snapshot) -> None:
+        """Append what is new."""
+        known, session = self._recorded.ids, self._session
+        foreign = {
+            each.info.id
+            for each in snapshot.messages
+            if event_id(session.id, each.info.id) in known
+        }
+        taken = set(self._ours.values())
+        prompts = [prompt for prompt in self._recorded.prompts if prompt.id not in taken]
+        decided = foreign | self._ours.keys()
+        self._ours |= match_prompts(snapshot.messages, prompts, decided)
+        place = Place(
+            session.conversation,
+            session.id,
+            session.agent,
+            self._log.clock.now_us(),
+            self._log.settings.max_event_bytes // 2,
+        )
+        events = read_events(snapshot.messages, self._ours, place)
+        is_whole = self._recorded.is_beginning_known
+        new = choose_new(events, known, is_beginning_known=is_whole)
+        if new:
+            await self._log.append(new)
+            known.update(event.id for event in new)
+
+    async def _prompt(self, waiting: list[Prompt]) -> None:
+        """Give the agent what it does not have, each once unless it does not show."""
+        for prompt in waiting:
+            now_s = self._log.clock.monotonic_s()
+            sent_s = self._prompted_s.get(prompt.id)
+            if sent_s is not None and now_s - sent_s < self._patience.settle_s:
+                return  # in order: the next one when this one shows
+            if not await self._lock.is_ours():
+                return
+            self._prompted_s[prompt.id] = now_s
+            try:
+                await self._agent.prompt(self._agent_session, prompt)
+            except SendFailed as error:
+                if error.status is not None or error.reason == "unreachable":
+                    del self._prompted_s[prompt.id]  # it certainly was not taken
+                raise
+            self._changed_s = now_s
+
+    async def _end(self, session: Session, verdict: Verdict) -> Outcome | None:
+        if verdict.status == "running":
+            return await self._unless_silent(session)
+        quiet_s = self._log.clock.monotonic_s() - self._changed_s
+        if not verdict.is_sure and quiet_s < self._patience.settle_s:
+            return None
+        await self._move(session, verdict.status, verdict.reason)
+        return verdict.status
+
+    async def _unless_silent(self, session: Session) -> Outcome | None:
+        if self._log.clock.monotonic_s() - self._changed_s < self._patience.silence_s:
+            return None
+        await self._move(session, "failed", f"silent for {self._patience.silence_s:g} s")
+        await self._abort()
+        return "failed"
+
+    async def _after_failure(self, error: SendFailed) -> tuple[Outcome | None, float]:
+        """Return the outcome where that was one failure too many, and how long to wait."""
+        self._failure_count += 1
+        retry = self._patience.retry
+        delay_s = retry.delay_s(self._failure_count, retry.judge(error), self._rnd)
+        _log.warning(
+            "agent_request_failed",
+            session=self._session.id,
+            reason=error.reason,
+            error=str(error),
+            attempt=self._failure_count,
+            retry_in_s=delay_s and round(delay_s, 3),
+        )
+        if delay_s is not None:
+            return None, delay_s
+        try:
+            session = await self._standing()
+            if session.status in TERMINAL:
+                return "ended", 0.0
+            await self._move(session, "failed", f"{error.reason}: {error.message}")
+        except (LogUnavailable, VersionConflict) as fault:
+            return None, self._after_outage(fault)
+        return "failed", 0.0
+
+    def _after_outage(self, error: LogUnavailable | VersionConflict) -> float:
+        """Return how long to wait for the log, which is waited for as long as it takes."""
+        self._outage_count = min(self._outage_count + 1, self._patience.retry.attempts - 1)
+        delay_s = self._patience.retry.delay_s(
+            max(1, self._outage_count), self._patience.retry.judge(error), self._rnd
+        )
+        _log.warning("log_unavailable", session=self._session.id, error=str(error))
+        return delay_s if delay_s is not None else self._patience.retry.longest_delay_s
+
+    async def _abort(self) -> None:
+        try:
+            await self._agent.abort(self._agent_session)
+        except SendFailed as error:
+            _log.warning("agent_not_aborted", session=self._session.id, error=str(error))
+
+    async def _standing(self) -> Session:
+        found = await self._view.get(self._session.id, conversation=self._session.conversation)
+        return found or self._session
+
+    async def _move(self, session: Session, to: SessionStatus, reason: str | None) -> None:
+        """Change the session, unless somebody else did since it was read. Raises VersionConflict."""
+        await self._sessions.transition(session.id, to, expected=session.version, reason=reason)
+        _log.info("session_moved", session=session.id, status=to, reason=reason)
