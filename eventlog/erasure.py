@@ -39,7 +39,7 @@ _KEPT = frozenset(
         # what kind of thing happened, how often, for how long
         "name", "agent", "project", "platform", "event_type", "was", "attempt", "attempts",
         "duration_ms", "unhandled_count", "erasure", "entry_count", "row_count", "segment_count",
-        "partition_count",
+        "partition_count", "scope",
     }
 )  # fmt: skip
 """Fields of the vocabulary that are no content."""

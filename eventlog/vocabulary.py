@@ -308,7 +308,8 @@ class ErasureCompleted(Event, frozen=True, kw_only=True, tag="erasure.completed"
     """
 
     erasure: Name
-    scope: Literal["chat", "user"]
+    scope: str
+    """`chat` or `user`."""
     entry_count: int
     """Entries of the log that were rewritten."""
     row_count: int
