@@ -39,8 +39,16 @@ class Storage(Protocol):
         """Give the staged file its name, durably; return False where the name was taken."""
         ...
 
+    def replace(self, staged: Path, segment: Segment) -> None:
+        """Put the staged file in the place of a published one, durably and in one step."""
+        ...
+
     def sweep(self, age_s: float = SWEEP_AGE_S) -> int:
         """Delete temporary files older than `age_s`; return how many."""
+        ...
+
+    def temporary_count(self) -> int:
+        """Return how many temporary files there are: being written, or left by a crash."""
         ...
 
 
@@ -87,6 +95,19 @@ class DirectoryStorage:
         _sync(final.parent)
         staged.unlink()
         return is_new
+
+    def replace(self, staged: Path, segment: Segment) -> None:
+        """Put the staged file, already synced, in the place of the published one.
+
+        Who has that open reads on in what it was.
+        """
+        final = self.path(segment)
+        staged.replace(final)
+        _sync(final.parent)
+
+    def temporary_count(self) -> int:
+        """Return how many temporary files there are: being written, or left by a crash."""
+        return sum(1 for folder in self._folders() for _ in folder.glob(f".*{TEMPORARY_SUFFIX}"))
 
     def sweep(self, age_s: float = SWEEP_AGE_S) -> int:
         """Delete temporary files whose last write is older than `age_s`; return how many."""

@@ -17,6 +17,7 @@ from analytics.segment import Coverage
 from eventlog.errors import HistoryGap
 from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
+from eventlog.stream_rewriting import rewrite_counts
 
 MAX_PIECES = 16
 """Many refreshes make many small pieces, which are slow to scan: beyond this they are joined."""
@@ -28,7 +29,13 @@ class _Part:
 
     start: int = 0
     end: EntryId = START
+    rewrite_count: int = 0
+    """How often the stream had been rewritten when the rows were read."""
     table: pa.Table = field(default_factory=SCHEMA.empty_table)
+
+    def forget(self) -> None:
+        """Drop all rows: what they were read from was rewritten."""
+        self.start, self.end, self.table = 0, START, SCHEMA.empty_table()
 
     def begin_at(self, position: EntryId) -> None:
         """Drop the rows up to `position`; they are in the archive."""
@@ -59,10 +66,14 @@ class LiveTail:
         Raises HistoryGap where entries between the two are gone: read the coverages again, the
         archive may have moved on.
         """
+        rewrites = await rewrite_counts(self._log)  # before anything is read
         heads = await self._log.heads()
         for partition, head in enumerate(heads):
             coverage = coverages.get(partition)
             part = self._parts.setdefault(partition, _Part())
+            if part.rewrite_count != rewrites[partition]:
+                part.forget()
+                part.rewrite_count = rewrites[partition]
             part.begin_at(coverage.position if coverage else START)
             await self._follow(partition, part, head)
         return pa.concat_tables([part.table for part in self._parts.values()])

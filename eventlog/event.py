@@ -45,7 +45,8 @@ class Event(
 
     `conversation` is the routing key (`telegram:12345`): equal conversation, equal partition, hence
     order. `id` is the idempotency key: give the platform's own (`telegram:12345:991`) where there
-    is one. `occurred_at` is the producer's clock in µs UTC. `extra` holds keys that a newer
+    is one. `occurred_at` is the producer's clock in µs UTC. `is_erased` says that the content was
+    erased (`eventlog.erasure`) and only the fact is left. `extra` holds keys that a newer
     producer wrote and this program does not know; they are kept when the event is encoded again.
 
     >>> class Paid(Event, tag="invoice.paid", frozen=True, kw_only=True):
@@ -57,6 +58,9 @@ class Event(
     VERSIONED: ClassVar[EntityKind | None] = None
     """The entity whose version events of this type advance, if any."""
 
+    KEPT_WHEN_ERASED: ClassVar[frozenset[str]] = frozenset()
+    """Fields of a type of your own that erasing leaves as they are, beside booleans and literals."""
+
     conversation: Name
     id: Name = field(default_factory=new_event_id)
     schema: int = schema_version(1)
@@ -64,6 +68,7 @@ class Event(
     session: Name | None = None
     causation_id: str | None = None
     correlation_id: str | None = None
+    is_erased: bool = False
     extra: dict[str, Any] = {}
 
     @property

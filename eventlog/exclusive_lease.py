@@ -31,6 +31,7 @@ class ExclusiveLease:
 
     def __init__(self, log: EventLog, group: str, partition: int, owner: str) -> None:
         self._log = log
+        self.group = group
         self._place = group, partition
         self._owner = owner
         self._ttl_ms = log.settings.lease_ttl_ms
@@ -43,6 +44,11 @@ class ExclusiveLease:
     def beat_s(self) -> float:
         """How long to wait between two renewals, or two tries to take it."""
         return self._ttl_ms / 1000 / BEATS_PER_TTL
+
+    @property
+    def generation(self) -> int:
+        """The fence of whoever holds it, for scripts that write; 0 while it is not held."""
+        return self._generation
 
     @asynccontextmanager
     async def hold(self) -> AsyncIterator[None]:

@@ -74,6 +74,14 @@ class Keys:
             self.producers(partition),
         ]
 
+    def shadow(self, partition: int) -> str:
+        """Stream: the partition's entries without what is being erased, until it takes their place."""
+        return self._of(partition, "stream-shadow")
+
+    def rewrites(self, partition: int) -> str:
+        """String: how often the stream was rewritten; who keeps entries in memory looks here."""
+        return self._of(partition, "rewrites")
+
     # --- work on a partition
     def lease(self, partition: int, group: str) -> str:
         """Hash: owner, generation, expiry in server ms."""

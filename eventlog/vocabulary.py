@@ -293,6 +293,36 @@ class GroupRetired(Event, frozen=True, kw_only=True, tag="group.retired"):
     unhandled_count: int = 0
 
 
+class EventErased(Event, frozen=True, kw_only=True, tag="event.erased"):
+    """What is left of an erased event whose fields this program could not tell from its content."""
+
+    was: str | None = None
+    """Its type, where it had one."""
+
+
+class ErasureCompleted(Event, frozen=True, kw_only=True, tag="erasure.completed"):
+    """What was asked to be forgotten is gone. It says how much, never whose.
+
+    `erasure` names the record in the ledger of erasures. Counts are of what was found with content:
+    of an erasure that was cut short and gone on with, what was left to do.
+    """
+
+    erasure: Name
+    scope: str
+    """`chat` or `user`."""
+    entry_count: int
+    """Entries of the log that were rewritten."""
+    row_count: int
+    """Rows of the archive that were."""
+    segment_count: int
+    partition_count: int
+    """In which anything was found."""
+    is_repeat: bool = False
+    """Whether the ledger asked for it again, as after a restored backup."""
+    reason: str | None = None
+    operator: str | None = None
+
+
 class BridgeEvent(Event, frozen=True, kw_only=True, tag="bridge.event"):
     """Anything else worth recording; `event_type` is open-ended, `data` free JSON."""
 
@@ -322,5 +352,7 @@ VOCABULARY: tuple[type[Event], ...] = (
     ConversationCompacted,
     JobQueued,
     GroupRetired,
+    EventErased,
+    ErasureCompleted,
     BridgeEvent,
 )
