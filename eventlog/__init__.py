@@ -32,6 +32,10 @@ from eventlog.vocabulary import (
     SessionTransitioned,
     ToolCalled,
     ToolReturned,
+    TranscriptAppended,
+    TranscriptCleared,
+    TranscriptPopped,
+    ValuesChanged,
 )
 from eventlog.writer import AppendResult
 
@@ -70,7 +74,11 @@ __all__ = [
     "Settings",
     "ToolCalled",
     "ToolReturned",
+    "TranscriptAppended",
+    "TranscriptCleared",
+    "TranscriptPopped",
     "UnknownEvent",
+    "ValuesChanged",
     "load_settings",
     "schema_version",
 ]

@@ -60,6 +60,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A `valkey-server` or `redis-server` for the embedded server; None is the bundled one."""
     chat_history_limit: Annotated[int, Meta(ge=1, le=100_000)] = 500
     """Messages kept hot per conversation at least; older ones come from the archive."""
+    transcript_limit: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    """Appends kept hot per agent transcript at least; older ones come from the archive or the log."""
     session_ttl_s: Annotated[int, Meta(ge=1)] = 1800
     """An active session idle for longer becomes dormant."""
     lease_ttl_ms: Annotated[int, Meta(ge=100)] = 3000

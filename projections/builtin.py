@@ -8,6 +8,8 @@ from projections.views.conversations import CONVERSATIONS
 from projections.views.dead_letters import DEAD_LETTERS
 from projections.views.history import HISTORY
 from projections.views.sessions import SESSIONS
+from projections.views.transcripts import TRANSCRIPT_ITEMS, TRANSCRIPTS
+from projections.views.values import VALUES
 
 DEFAULT_PROJECTIONS: tuple[Projection, ...] = (
     SESSIONS,
@@ -17,4 +19,7 @@ DEFAULT_PROJECTIONS: tuple[Projection, ...] = (
     ACTIVITY_MINUTES,
     ACTIVITY_TOTALS,
     ACTIVITY_CONVERSATIONS,
+    TRANSCRIPTS,
+    TRANSCRIPT_ITEMS,
+    VALUES,
 )
