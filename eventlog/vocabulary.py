@@ -235,7 +235,7 @@ class JobQueued(Event, frozen=True, kw_only=True, tag="job.queued"):
     metadata: dict[str, Any] = {}
 
 
-class _TranscriptEvent(Event, frozen=True, kw_only=True):
+class TranscriptChange(Event, frozen=True, kw_only=True):
     """What changes an agent's transcript: an ordered list of JSON items; not a type of its own.
 
     `transcript` names it within its conversation.
@@ -251,7 +251,7 @@ class _TranscriptEvent(Event, frozen=True, kw_only=True):
         return f"{self.VERSIONED}:{scoped(self.conversation, self.transcript)}"
 
 
-class TranscriptAppended(_TranscriptEvent, frozen=True, kw_only=True, tag="transcript.appended"):
+class TranscriptAppended(TranscriptChange, frozen=True, kw_only=True, tag="transcript.appended"):
     """Items joined a transcript at its end, each as JSON text.
 
     `project` is a list to find it by; `metadata`, where there is any, takes the place of the former.
@@ -262,11 +262,11 @@ class TranscriptAppended(_TranscriptEvent, frozen=True, kw_only=True, tag="trans
     metadata: dict[str, Any] = {}
 
 
-class TranscriptPopped(_TranscriptEvent, frozen=True, kw_only=True, tag="transcript.popped"):
+class TranscriptPopped(TranscriptChange, frozen=True, kw_only=True, tag="transcript.popped"):
     """The transcript's last item was taken off."""
 
 
-class TranscriptCleared(_TranscriptEvent, frozen=True, kw_only=True, tag="transcript.cleared"):
+class TranscriptCleared(TranscriptChange, frozen=True, kw_only=True, tag="transcript.cleared"):
     """The transcript is empty, without project and metadata, as if it had never been."""
 
 
@@ -276,7 +276,7 @@ class ValuesChanged(Event, frozen=True, kw_only=True, tag="values.changed"):
     Those given take the place of the former, others stay, or with `is_whole` go.
     """
 
-    name: Name
+    name: str
     values: dict[str, str]
     is_whole: bool = False
 
