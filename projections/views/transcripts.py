@@ -28,8 +28,8 @@ from projections.reading.long_feeds import LongFeeds, Place
 from projections.reading.paging import Page
 from projections.storing.store import ModelStore
 
-READ_APPENDS = 1000
-"""Appends read per round trip, where all items are asked for."""
+READ_CHANGES = 1000
+"""Changes read per round trip at most."""
 
 _TYPES = (TranscriptAppended, TranscriptPopped, TranscriptCleared)
 
@@ -216,9 +216,8 @@ class Transcripts:
         Raises HistoryGap where neither log nor archive has some of them.
         """
         unwound = Unwound(limit, is_done=limit is not None and limit <= 0)
-        feed, window = scoped(conversation, name), READ_APPENDS
-        if limit is not None:
-            window = min(max(1, limit), READ_APPENDS)
+        feed = scoped(conversation, name)
+        window = READ_CHANGES if limit is None else min(max(1, limit), READ_CHANGES)
         place: Place | None = None
         version = 0
         while True:
@@ -229,3 +228,4 @@ class Transcripts:
             if unwound.is_done or not read.has_older:
                 return TranscriptItems([*map(from_json_text, reversed(unwound.texts))], version)
             place = read.left
+            window = min(2 * window, READ_CHANGES)  # where much was popped, more has to be read
