@@ -6,14 +6,18 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiogram.exceptions import DataNotDictLikeError
-from aiogram.fsm.state import State
-from aiogram.fsm.storage.base import BaseEventIsolation, BaseStorage, StateType, StorageKey
-
+from bridge.adapters.missing_extra import missing_extra
 from bridge.values import ValueStore
 from eventlog.json_text import to_json_text
 from eventlog.log import EventLog
 from eventlog.named_lock import NamedLock
+
+try:
+    from aiogram.exceptions import DataNotDictLikeError
+    from aiogram.fsm.state import State
+    from aiogram.fsm.storage.base import BaseEventIsolation, BaseStorage, StateType, StorageKey
+except ImportError as error:
+    raise missing_extra("aiogram", error) from None
 
 Conversation = Callable[[StorageKey], str]
 """Says which conversation a key belongs to."""

@@ -5,21 +5,25 @@ from __future__ import annotations
 import hashlib
 from typing import Any, cast
 
-from claude_agent_sdk import (
-    SessionKey,
-    SessionListSubkeysKey,
-    SessionStore,
-    SessionStoreEntry,
-    SessionStoreListEntry,
-    SessionSummaryEntry,
-    fold_session_summary,
-)
-
+from bridge.adapters.missing_extra import missing_extra
 from bridge.transcripts import TranscriptStore
 from eventlog.json_text import from_json_text, to_json_text
 from eventlog.log import EventLog
 from eventlog.past import Past
 from projections.views.transcripts import Transcript
+
+try:
+    from claude_agent_sdk import (
+        SessionKey,
+        SessionListSubkeysKey,
+        SessionStore,
+        SessionStoreEntry,
+        SessionStoreListEntry,
+        SessionSummaryEntry,
+        fold_session_summary,
+    )
+except ImportError as error:
+    raise missing_extra("claude-agent-sdk", error) from None
 
 PREFIX = "claude"
 MAIN = "main"

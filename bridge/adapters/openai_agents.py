@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents import SessionSettings, TResponseInputItem
-from agents.memory.session_settings import coerce_session_settings, resolve_session_limit
-
+from bridge.adapters.missing_extra import missing_extra
 from bridge.transcripts import TranscriptStore
 from eventlog.log import EventLog
 from eventlog.past import Past
+
+try:
+    from agents import SessionSettings, TResponseInputItem
+    from agents.memory.session_settings import coerce_session_settings, resolve_session_limit
+except ImportError as error:
+    raise missing_extra("openai-agents", error) from None
 
 PREFIX = "openai-agents"
 

@@ -80,7 +80,7 @@ class TranscriptsProjection(DocumentProjection[Transcript]):
             case TranscriptAppended():
                 state.created_at = state.created_at or event.occurred_at
                 state.item_count += len(event.items)
-                state.project = event.project or state.project
+                state.project = state.project if event.project is None else event.project
                 state.metadata = event.metadata or state.metadata
             case TranscriptPopped():
                 state.item_count = max(0, state.item_count - 1)
