@@ -35,6 +35,10 @@ from eventlog.vocabulary import (
     SessionTransitioned,
     ToolCalled,
     ToolReturned,
+    TranscriptAppended,
+    TranscriptCleared,
+    TranscriptPopped,
+    ValuesChanged,
 )
 from eventlog.writer import AppendResult
 
@@ -76,7 +80,11 @@ __all__ = [
     "Settings",
     "ToolCalled",
     "ToolReturned",
+    "TranscriptAppended",
+    "TranscriptCleared",
+    "TranscriptPopped",
     "UnknownEvent",
+    "ValuesChanged",
     "load_settings",
     "schema_version",
 ]

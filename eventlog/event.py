@@ -16,7 +16,7 @@ from msgspec import Meta, field
 from eventlog.clock import SYSTEM_CLOCK
 from eventlog.ids import new_event_id
 
-EntityKind = Literal["session", "conversation", "letter"]
+EntityKind = Literal["session", "conversation", "letter", "transcript"]
 
 MAX_NAME_CHARACTERS = 512
 """Longest id, conversation or session: they become hash fields and key parts."""

@@ -14,10 +14,10 @@ from eventlog.connection import in_our_words
 from eventlog.errors import EventLogError
 from eventlog.lease import BEATS_PER_TTL
 from eventlog.log import EventLog
-from eventlog.scripts import load_script
+from eventlog.scripts import Argument, load_script
 from eventlog.tasks import end
 
-_in_memory: WeakKeyDictionary[EventLog, dict[tuple[str, int], str]] = WeakKeyDictionary()
+_in_memory: WeakKeyDictionary[EventLog, dict[str, str]] = WeakKeyDictionary()
 """Who holds what of a log without a server: only this process has it, and it cannot lapse."""
 
 
@@ -32,22 +32,28 @@ class ExclusiveLease:
     def __init__(self, log: EventLog, group: str, partition: int, owner: str) -> None:
         self._log = log
         self.group = group
-        self._place = group, partition
+        self._key = log.keys.lease(partition, group)
         self._owner = owner
         self._ttl_ms = log.settings.lease_ttl_ms
         self._acquire = load_script("eventlog", "lease_acquire")
+        self._acquire_args: list[Argument] = [owner, self._ttl_ms]
         self._release = load_script("eventlog", "lease_release")
         self._generation = 0
         self._is_lost = True
 
     @property
     def beat_s(self) -> float:
-        """How long to wait between two renewals, or two tries to take it."""
+        """How long to wait between two renewals."""
         return self._ttl_ms / 1000 / BEATS_PER_TTL
 
     @property
+    def retry_s(self) -> float:
+        """How long to wait between two tries to take it."""
+        return self.beat_s
+
+    @property
     def generation(self) -> int:
-        """The fence of whoever holds it, for scripts that write; 0 while it is not held."""
+        """What fences its holder: it grows whenever the lease changes hands. 0 while not held."""
         return self._generation
 
     @asynccontextmanager
@@ -57,7 +63,7 @@ class ExclusiveLease:
             self._generation = await self._take()
             if self._generation:
                 break
-            await self._log.clock.sleep(self.beat_s)
+            await self._log.clock.sleep(self.retry_s)
         self._is_lost = False
         renewing = asyncio.create_task(self._renew())
         try:
@@ -89,20 +95,16 @@ class ExclusiveLease:
 
     async def _take(self) -> int:
         """Return the lease's generation, 0 where another holds it."""
-        group, partition = self._place
         if self._log.is_in_memory:
             held = _in_memory.setdefault(self._log, {})
-            return int(held.setdefault(self._place, self._owner) == self._owner)
+            return int(held.setdefault(self._key, self._owner) == self._owner)
         with in_our_words(self._log.settings):
-            key = self._log.keys.lease(partition, group)
-            return int(await self._acquire(self._log.client, [key], [self._owner, self._ttl_ms]))
+            return int(await self._acquire(self._log.client, [self._key], self._acquire_args))
 
     async def _give_back(self) -> None:
-        group, partition = self._place
         if self._generation and self._log.is_in_memory:
-            del _in_memory[self._log][self._place]
+            del _in_memory[self._log][self._key]
         elif self._generation:
             with in_our_words(self._log.settings):
-                key = self._log.keys.lease(partition, group)
-                await self._release(self._log.client, [key], [self._generation])
+                await self._release(self._log.client, [self._key], [self._generation])
         self._generation = 0

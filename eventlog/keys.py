@@ -87,6 +87,10 @@ class Keys:
         """Hash: owner, generation, expiry in server ms."""
         return self._of(partition, f"lease:{group}")
 
+    def lock(self, partition: int, name: str) -> str:
+        """Hash: owner, generation, expiry in server ms; gone a while after nobody has it."""
+        return self._of(partition, f"lock:{name}")
+
     def archive_plan(self, partition: int) -> str:
         """Hash: sequence after which a segment begins → its last sequence, while it is written."""
         return self._of(partition, "archive-plan")

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Collection
 from typing import NamedTuple, Protocol
 
 from eventlog.entry import RawEntry
-from eventlog.ids import EntryId
+from eventlog.ids import START, EntryId
 
 
 class Stretch(NamedTuple):
@@ -56,3 +56,36 @@ class Past(Protocol):
         with how far back they lie, not with the size of the archive.
         """
         ...
+
+
+class NoPast:
+    """The past of a log that has no archive: nothing, so that readers find in the log what there is."""
+
+    async def position(self, partition: int) -> EntryId:  # noqa: ARG002 - of every one alike
+        """Return START."""
+        return START
+
+    async def read(
+        self,
+        partition: int,  # noqa: ARG002
+        after: EntryId,  # noqa: ARG002
+        until: EntryId | None = None,  # noqa: ARG002
+        types: Collection[str] | None = None,  # noqa: ARG002
+    ) -> AsyncGenerator[Stretch]:
+        """Yield nothing."""
+        return
+        yield
+
+    async def of_conversation(
+        self,
+        partition: int,  # noqa: ARG002
+        conversation: str,  # noqa: ARG002
+        types: Collection[str],  # noqa: ARG002
+        *,
+        limit: int,  # noqa: ARG002
+        after: int = 0,  # noqa: ARG002
+        before: int | None = None,  # noqa: ARG002
+        newest_first: bool = False,  # noqa: ARG002
+    ) -> list[RawEntry]:
+        """Return nothing."""
+        return []

@@ -64,6 +64,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Messages that `bridge.history` gives for a chat, where the call does not say."""
     job_history_messages: Annotated[int, Meta(ge=1, le=10_000)] = 10
     """The same for a session in job mode."""
+    transcript_limit: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    """Appends kept hot per agent transcript at least; older ones come from the archive or the log."""
     session_ttl_s: Annotated[int, Meta(ge=1)] = 1800
     """An active session idle for longer becomes dormant."""
     event_buffer_count: Annotated[int, Meta(ge=1)] = 10_000

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from eventlog.event import Event, Name
+from eventlog.scoped import scoped
 from eventlog.session import SessionMode, SessionStatus
 
 
@@ -285,6 +286,52 @@ class JobQueued(Event, frozen=True, kw_only=True, tag="job.queued"):
     metadata: dict[str, Any] = {}
 
 
+class TranscriptChange(Event, frozen=True, kw_only=True):
+    """What changes an agent's transcript: an ordered list of JSON items; not a type of its own.
+
+    `transcript` names it within its conversation.
+    """
+
+    VERSIONED = "transcript"
+
+    transcript: Name
+
+    @property
+    def entity(self) -> str:
+        """The transcript: others of that name, in other conversations, are other entities."""
+        return f"{self.VERSIONED}:{scoped(self.conversation, self.transcript)}"
+
+
+class TranscriptAppended(TranscriptChange, frozen=True, kw_only=True, tag="transcript.appended"):
+    """Items joined a transcript at its end, each as JSON text.
+
+    `project` is a list to find it by; `metadata`, where there is any, takes the place of the former.
+    """
+
+    items: list[str]
+    project: str | None = None
+    metadata: dict[str, Any] = {}
+
+
+class TranscriptPopped(TranscriptChange, frozen=True, kw_only=True, tag="transcript.popped"):
+    """The transcript's last item was taken off."""
+
+
+class TranscriptCleared(TranscriptChange, frozen=True, kw_only=True, tag="transcript.cleared"):
+    """The transcript is empty, without project and metadata, as if it had never been."""
+
+
+class ValuesChanged(Event, frozen=True, kw_only=True, tag="values.changed"):
+    """Values kept under a name of the conversation changed; each is JSON text.
+
+    Those given take the place of the former, others stay, or with `is_whole` go.
+    """
+
+    name: str
+    values: dict[str, str]
+    is_whole: bool = False
+
+
 class GroupRetired(Event, frozen=True, kw_only=True, tag="group.retired"):
     """An operator removed a consumer group, leaving `unhandled_count` entries to nobody."""
 
@@ -351,6 +398,10 @@ VOCABULARY: tuple[type[Event], ...] = (
     ConversationCleared,
     ConversationCompacted,
     JobQueued,
+    TranscriptAppended,
+    TranscriptPopped,
+    TranscriptCleared,
+    ValuesChanged,
     GroupRetired,
     EventErased,
     ErasureCompleted,

@@ -17,6 +17,8 @@ from projections.views.conversations import Conversations
 from projections.views.dead_letters import DeadLetters
 from projections.views.history import History
 from projections.views.sessions import Sessions
+from projections.views.transcripts import Transcripts
+from projections.views.values import Values
 
 __all__ = [
     "DEFAULT_PROJECTIONS",
@@ -35,6 +37,8 @@ __all__ = [
     "Projection",
     "Projector",
     "Sessions",
+    "Transcripts",
+    "Values",
     "cancel",
     "document_projection",
     "drop",

@@ -9,6 +9,8 @@ from projections.views.dead_letters import DEAD_LETTERS
 from projections.views.history import HISTORY
 from projections.views.sessions import SESSIONS
 from projections.views.tickets import TICKET_FEED, TICKETS
+from projections.views.transcripts import TRANSCRIPT_ITEMS, TRANSCRIPTS
+from projections.views.values import VALUES
 
 DEFAULT_PROJECTIONS: tuple[Projection, ...] = (
     SESSIONS,
@@ -20,4 +22,7 @@ DEFAULT_PROJECTIONS: tuple[Projection, ...] = (
     ACTIVITY_CONVERSATIONS,
     TICKETS,
     TICKET_FEED,
+    TRANSCRIPTS,
+    TRANSCRIPT_ITEMS,
+    VALUES,
 )

@@ -108,6 +108,10 @@ class FeedProjection(Projection):
     def limit(self, settings: Settings) -> int:
         """Return how many events of one key are kept."""
 
+    def conversation(self, key: str) -> str:
+        """Return the conversation that the events of a key belong to: the key itself, unless said."""
+        return key
+
 
 def check_projections(projections: Sequence[Projection]) -> None:
     """Ensure that there is one at least, that names are distinct and can be part of a key.

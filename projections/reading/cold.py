@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from eventlog.entry import Entry, RawEntry
 from eventlog.errors import HistoryGap
-from eventlog.event import Event
 from eventlog.ids import EntryId
 from eventlog.log import EventLog
 from eventlog.past import Past
+from projections.projection import FeedProjection
 
 SCANNED_ENTRIES = 20_000
 """Entries of the stream that one call looks through, about 0.1 s."""
@@ -44,17 +44,18 @@ class _Piece(NamedTuple):
 
 
 class ColdReader:
-    """Reads a conversation's entries of some types by their place. Every call may raise HistoryGap."""
+    """Reads a feed's entries by their place. Every call may raise HistoryGap."""
 
-    def __init__(self, log: EventLog, past: Past, types: tuple[type[Event], ...]) -> None:
+    def __init__(self, log: EventLog, past: Past, projection: FeedProjection) -> None:
         self._log = log
         self._past = past
-        self._types = types
+        self._projection = projection
+        self._types = types = projection.types
         self._names = {name for name, t in log.codec.types.items() if issubclass(t, types)}
 
-    async def older(self, conversation: str, before: EntryId, limit: int) -> Cold:
+    async def older(self, feed: str, before: EntryId, limit: int) -> Cold:
         """Return the newest `limit` entries below `before`."""
-        partition = self._log.partition_of(conversation)
+        partition = self._log.partition_of(self._projection.conversation(feed))
         found: list[Entry] = []  # newest first
         edge, scanned = before, 0
         try:
@@ -64,9 +65,9 @@ class ColdReader:
                 if room == 0 or scanned >= SCANNED_ENTRIES:
                     return Cold(found[::-1], edge, is_all=False)
                 if edge.n <= position.n + 1:
-                    piece = await self._archived_below(partition, conversation, edge, room)
+                    piece = await self._archived_below(partition, feed, edge, room)
                 else:
-                    piece = await self._logged_below(partition, conversation, edge, room, position)
+                    piece = await self._logged_below(partition, feed, edge, room, position)
                     scanned += edge.n - piece.edge.n
                     if piece.edge == edge:
                         position = await self._reaching(partition, edge.n - 1)
@@ -78,11 +79,9 @@ class ColdReader:
             return Cold(found[::-1], edge, is_all=False)
         return Cold(found[::-1], edge, is_all=True)
 
-    async def newer(
-        self, conversation: str, start: EntryId, until: EntryId | None, limit: int
-    ) -> Cold:
+    async def newer(self, feed: str, start: EntryId, until: EntryId | None, limit: int) -> Cold:
         """Return the oldest `limit` entries from `start` on and below `until` or the log's end."""
-        partition = self._log.partition_of(conversation)
+        partition = self._log.partition_of(self._projection.conversation(feed))
         end = until or just_after((await self._log.heads())[partition])
         found: list[Entry] = []
         edge, scanned = max(start, FIRST), 0
@@ -94,9 +93,9 @@ class ColdReader:
                     return Cold(found, edge, is_all=False)
                 if edge.n <= position.n:
                     stop = min(end, just_after(position))
-                    piece = await self._archived_from(partition, conversation, edge, room, stop)
+                    piece = await self._archived_from(partition, feed, edge, room, stop)
                 else:
-                    piece = await self._logged_from(partition, conversation, edge, room, end)
+                    piece = await self._logged_from(partition, feed, edge, room, end)
                     scanned += piece.edge.n - edge.n
                     if piece.edge == edge:
                         position = await self._reaching(partition, edge.n)
@@ -108,43 +107,46 @@ class ColdReader:
             return Cold(found, edge, is_all=False)
         return Cold(found, edge, is_all=True)
 
-    async def _archived_below(
-        self, partition: int, conversation: str, edge: EntryId, limit: int
-    ) -> _Piece:
+    async def _archived_below(self, partition: int, feed: str, edge: EntryId, limit: int) -> _Piece:
         # One more than asked for tells whether that is all.
         raws = await self._past.of_conversation(
             partition,
-            conversation,
+            self._projection.conversation(feed),
             self._names,
             limit=limit + 1,
             before=edge.n,
             newest_first=True,
         )
         reached = FIRST if len(raws) <= limit else raws[limit - 1].id
-        return _Piece(self._decoded(partition, conversation, raws[:limit]), reached)
+        return _Piece(self._decoded(partition, feed, raws[:limit]), reached)
 
     async def _archived_from(
-        self, partition: int, conversation: str, edge: EntryId, limit: int, stop: EntryId
+        self, partition: int, feed: str, edge: EntryId, limit: int, stop: EntryId
     ) -> _Piece:
         raws = await self._past.of_conversation(
-            partition, conversation, self._names, limit=limit, after=edge.n - 1, before=stop.n
+            partition,
+            self._projection.conversation(feed),
+            self._names,
+            limit=limit,
+            after=edge.n - 1,
+            before=stop.n,
         )
         reached = stop if len(raws) < limit else just_after(raws[-1].id)
-        return _Piece(self._decoded(partition, conversation, raws), reached)
+        return _Piece(self._decoded(partition, feed, raws), reached)
 
     async def _logged_below(
-        self, partition: int, conversation: str, edge: EntryId, limit: int, after: EntryId
+        self, partition: int, feed: str, edge: EntryId, limit: int, after: EntryId
     ) -> _Piece:
         page = await self._log.read(
             partition=partition, after=after, before=edge, limit=SCAN_PAGE_ENTRIES, reverse=True
         )
         if not page or page[0].id.n != edge.n - 1:
             return _Piece([], edge)
-        wanted = [entry for entry in page if self._is_wanted(conversation, entry)][:limit]
+        wanted = [entry for entry in page if self._is_wanted(feed, entry)][:limit]
         return _Piece(wanted, wanted[-1].id if len(wanted) == limit else page[-1].id)
 
     async def _logged_from(
-        self, partition: int, conversation: str, edge: EntryId, limit: int, end: EntryId
+        self, partition: int, feed: str, edge: EntryId, limit: int, end: EntryId
     ) -> _Piece:
         page = await self._log.read(
             partition=partition,
@@ -154,7 +156,7 @@ class ColdReader:
         )
         if not page or page[0].id.n != edge.n:
             return _Piece([], edge)
-        wanted = [entry for entry in page if self._is_wanted(conversation, entry)][:limit]
+        wanted = [entry for entry in page if self._is_wanted(feed, entry)][:limit]
         return _Piece(wanted, just_after((wanted if len(wanted) == limit else page)[-1].id))
 
     async def _reaching(self, partition: int, n: int) -> EntryId:
@@ -167,10 +169,14 @@ class ColdReader:
             remedy="Name the archive that has it, or restore its segment from a backup.",
         )
 
-    def _is_wanted(self, conversation: str, entry: Entry) -> bool:
-        return entry.event.conversation == conversation and isinstance(entry.event, self._types)
+    def _is_wanted(self, feed: str, entry: Entry) -> bool:
+        event = entry.event
+        if not isinstance(event, self._types):
+            return False
+        conversation = self._projection.conversation(feed)
+        return event.conversation == conversation and self._projection.key(event) == feed
 
-    def _decoded(self, partition: int, conversation: str, raws: Iterable[RawEntry]) -> list[Entry]:
+    def _decoded(self, partition: int, feed: str, raws: Iterable[RawEntry]) -> list[Entry]:
         """Return those that are what the feed takes: it never had what cannot be decoded."""
         entries = []
         for raw in raws:
@@ -179,7 +185,7 @@ class ColdReader:
             except Exception:  # noqa: BLE001, S112 - an upcaster is anybody's code
                 continue
             entry = Entry(partition, raw.id, event, raw.raw)
-            if self._is_wanted(conversation, entry):
+            if self._is_wanted(feed, entry):
                 entries.append(entry)
         return entries
 

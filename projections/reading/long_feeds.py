@@ -65,7 +65,7 @@ def _never(_entries: Sequence[Entry]) -> bool:
 
 
 class LongFeeds:
-    """Reads the feeds of a projection whose key is the conversation.
+    """Reads the feeds of a projection, each of one conversation.
 
     What is hot costs one round trip. Without `past` there is nothing else.
     """
@@ -78,8 +78,9 @@ class LongFeeds:
         past: Past | None = None,
     ) -> None:
         self._log = log
+        self._projection = projection
         self._feeds = LiveFeeds(log, projection, store)
-        self._cold = None if past is None else ColdReader(log, past, projection.types)
+        self._cold = None if past is None else ColdReader(log, past, projection)
 
     async def count(self, feed: str, consistency: Consistency) -> int:
         """Return how many entries the feed ever took."""
@@ -151,7 +152,7 @@ class LongFeeds:
     async def _hot(
         self, feed: str, limit: int, end: int | None, consistency: Consistency
     ) -> FeedPage:
-        partition = self._log.partition_of(feed)
+        partition = self._log.partition_of(self._projection.conversation(feed))
         return await self._feeds.page(partition, feed, limit, end, consistency)
 
     async def _end(self, feed: str, hot: FeedPage) -> Place:
@@ -160,7 +161,9 @@ class LongFeeds:
             return Place.after(hot.entries[-1], hot.total)
         if not hot.total:
             return Place()
-        head = (await self._log.heads())[self._log.partition_of(feed)]
+        head = (await self._log.heads())[
+            self._log.partition_of(self._projection.conversation(feed))
+        ]
         return Place(hot.total, *just_after(head))
 
     async def _around(

@@ -34,6 +34,10 @@ NAMES = [
     "conversation.cleared",
     "conversation.compacted",
     "job.queued",
+    "transcript.appended",
+    "transcript.popped",
+    "transcript.cleared",
+    "values.changed",
     "group.retired",
     "bridge.event",
 ]
@@ -52,7 +56,7 @@ def test_none_is_forgotten():
         value
         for value in vars(vocabulary).values()
         if isinstance(value, type) and issubclass(value, Event) and value is not Event
-    } - {vocabulary.Message, vocabulary.ConversationChange}
+    } - {vocabulary.Message, vocabulary.ConversationChange, vocabulary.TranscriptChange}
     assert own == set(VOCABULARY)
     assert {t.__name__ for t in own} <= set(eventlog.__all__)
 
@@ -66,6 +70,7 @@ def test_each_can_carry_the_archive_s_columns(event_type):
         "session": "session",
         "conversation": "conversation",
         "dead_letter": "letter",
+        "transcript": "transcript",
     }.get(tag_of(event_type).split(".")[0])
     assert versioned == event_type.VERSIONED
 
@@ -104,6 +109,15 @@ def test_the_entity_is_the_session_or_the_conversation():
         "conversation:telegram:1"
     )
     assert MessageReceived(conversation="c", text="x", session="s").entity is None
+
+
+def test_transcripts_of_one_name_are_another_entity_in_each_conversation():
+    entities = {
+        eventlog.TranscriptPopped(conversation=conversation, transcript=name).entity
+        for conversation, name in (("a", "b"), ("a:b", "b"), ("a", "b:b"), ("b", "b"))
+    }
+    assert len(entities) == 4
+    assert "transcript:1:a:b" in entities
 
 
 def test_an_unknown_event_says_its_type_like_the_others():
