@@ -64,7 +64,7 @@ class Bridge(MessageCalls):
         self.log_event = self._events.put
         """Records a bridge event soon; never waits, never raises: `EventBuffer.put`."""
         self.sessions = SessionCalls(log, owner, allowed)
-        self.conversations = ConversationCalls(log)
+        self.conversations = ConversationCalls(log, owner)
         self.tickets = Tickets(log, self.sessions)
         self.dead_letters = DeadLetters(log)
         """What was given up on: list, get, count."""

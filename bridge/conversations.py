@@ -34,8 +34,9 @@ class ConversationCalls:
     session in a chat of many, as `sessions.resolve` gives out.
     """
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: EventLog, owner: str | None = None) -> None:
         self._log = log
+        self._owner = owner
         self._view = Conversations(log)
         self._sessions = Sessions(log)
         self._starter = Starter(log, self._sessions)
@@ -70,12 +71,7 @@ class ConversationCalls:
             mapping = await self._mapping(conversation, user)
             if mapping.session is None:
                 return False
-            await self._change(
-                ConversationCleared(
-                    conversation=conversation, user=user, occurred_at=self._log.clock.now_us()
-                ),
-                mapping,
-            )
+            await self._clear(mapping)
             return True
 
         return await until_decided(decide)
@@ -134,10 +130,8 @@ class ConversationCalls:
                 _log.warning(
                     "stale_mapping_removed", conversation=conversation, session=mapping.session
                 )
-                await self.delete(conversation, user=user)
-                mapping = await self._mapping(conversation, user)
-                if mapping.session is not None:
-                    return mapping.session  # others were faster, and have just made sure of it
+                await self._clear(mapping)
+                return await decide()
             fresh = await create() if create else self._starter.new_id(conversation)
             mapped = ConversationMapped(
                 conversation=conversation,
@@ -161,13 +155,21 @@ class ConversationCalls:
         found = await self._sessions.get(session)
         return found is not None and found.status not in TERMINAL
 
+    async def _clear(self, mapping: Conversation) -> None:
+        cleared = ConversationCleared(
+            conversation=mapping.conversation,
+            user=mapping.user,
+            occurred_at=self._log.clock.now_us(),
+        )
+        await self._change(cleared, mapping)
+
     async def _change(self, change: ConversationChange, mapping: Conversation) -> None:
         await self._log.append(change, expected_version=mapping.version)
 
     async def _start_like(self, mapping: Conversation, change: ConversationChange) -> None:
         """Append the change together with the start of the session that it maps to."""
         old = await self._sessions.get(mapping.session) if mapping.session else None
-        start = SessionStart(user=mapping.user)
+        start = SessionStart(user=mapping.user, owner=self._owner)
         if old is not None:
             start = SessionStart(
                 mode=old.mode,
@@ -175,7 +177,7 @@ class ConversationCalls:
                 project=old.project,
                 user=old.user,
                 agent=old.agent,
-                owner=old.owner,
+                owner=self._owner or old.owner,
                 metadata=old.metadata,
             )
         assert change.session is not None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
+from bridge.deciding import MAX_DECISIONS
 from bridge.place import message_event_id
 from bridge.sessions import SessionCalls
-from eventlog.errors import InvalidEvent, VersionConflict
+from eventlog.errors import IllegalTransition, InvalidEvent, VersionConflict
 from eventlog.log import EventLog
 from eventlog.past import Past
 from eventlog.vocabulary import (
@@ -17,6 +19,7 @@ from eventlog.vocabulary import (
     MessageSent,
     MessageType,
     SessionTransitioned,
+    session_entity,
 )
 from eventlog.writer import AppendResult
 from projections.views.history import History, HistoryPage
@@ -193,28 +196,36 @@ class MessageCalls:
         }
 
     async def _waking(self, session: Session, event: MessageReceived) -> AppendResult:
-        """Append the message together with what wakes its session; alone, where it is awake."""
+        """Append the message together with what wakes its session; alone, where it is awake.
+
+        A session that lives elsewhere is woken by an event of its own.
+        """
+        if session.home is not None:
+            with suppress(IllegalTransition):  # it has ended meanwhile
+                await self._sessions.resume(session.id)
+            return await self._log.append(event)
+        woken = SessionTransitioned(
+            conversation=event.conversation,
+            session=session.id,
+            from_status="dormant",
+            to_status="active",
+            reason="message",
+            owner=self._sessions.owner,
+            occurred_at=event.occurred_at,
+        )
         current: Session | None = session
-        while current is not None and current.status == "dormant":
-            woken = SessionTransitioned(
-                id=f"woken:{current.id}:{current.version}",
-                conversation=event.conversation,
-                session=current.id,
-                from_status="dormant",
-                to_status="active",
-                reason="message",
-                owner=self._sessions.owner,
-                occurred_at=event.occurred_at,
-            )
-            assert woken.entity is not None
+        for _ in range(MAX_DECISIONS):
+            if current is None or current.status != "dormant":
+                break
             try:
-                results = await self._log.append(
-                    [woken, event], expected_version={woken.entity: current.version}
+                _, result = await self._log.append(
+                    [woken, event],
+                    expected_version={session_entity(session.id): current.version},
                 )
             except VersionConflict:
                 current = await self._sessions.get(session.id)
             else:
-                return results[1]
+                return result
         return await self._log.append(event)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import NamedTuple
 
 from eventlog.errors import InvalidEvent
+from eventlog.event import MAX_NAME_CHARACTERS
 from eventlog.ids import new_event_id
 from eventlog.partition import partition_of
 from eventlog.vocabulary import conversation_entity, member_key
@@ -34,15 +36,14 @@ def place_of(
 
     Without a chat, or in one of the user's own, the conversation is the session's; in any other chat
     each user has a session of their own, unless all share one. Raises InvalidEvent for a platform
-    with a colon, and where there is no user.
+    with a colon, and for what is no id.
     """
     if not platform or ":" in platform:
         raise InvalidEvent(
             f"{platform!r} is no name of a platform.", remedy="Use one without a colon: telegram."
         )
-    if user_id in (None, ""):
-        raise InvalidEvent("a message of nobody.", remedy="Give the platform's id of the user.")
-    user, chat = str(user_id), str(user_id if chat_id is None else chat_id)
+    user = _id_text("user", user_id)
+    chat = user if chat_id is None else _id_text("chat", chat_id)
     conversation = f"{platform}:{chat}"
     return Place(conversation, None if is_shared or chat == user else user)
 
@@ -54,7 +55,18 @@ def message_event_id(conversation: str, message_id: str | int) -> str:
     'telegram:42:991'
     """
     escaped = str(message_id).replace("%", "%25").replace(":", "%3A")
-    return f"{conversation}:{escaped}"
+    event_id = f"{conversation}:{escaped}"
+    if len(event_id) > MAX_NAME_CHARACTERS:
+        event_id = f"sha256:{sha256(event_id.encode()).hexdigest()}"
+    return event_id
+
+
+def _id_text(whose: str, given: str | int) -> str:
+    if not isinstance(given, str | int) or isinstance(given, bool) or given == "":
+        raise InvalidEvent(
+            f"{given!r} is no id of a {whose}.", remedy="Give the platform's, a number or a text."
+        )
+    return str(given)
 
 
 def new_session_id(conversation: str, partition_count: int) -> str:

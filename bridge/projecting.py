@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
-from eventlog.errors import EventLogError
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
 from eventlog.past import Past
@@ -47,7 +47,8 @@ class Projecting:
         while not self._stop.is_set():
             try:
                 await Projector(self._log, self._projections, past=self._past).run(self._stop)
-            except EventLogError as error:
+            except Exception as error:  # noqa: BLE001 - a bug of a projection, say
                 # Calls go on: live reads do without. It must not take the bot down.
-                _log.warning("projecting_failed", error=str(error))
-                await self._log.clock.sleep(RETRY_S)
+                _log.exception("projecting_failed", error=str(error))
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), RETRY_S)

@@ -11,6 +11,8 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import Generic, TypeVar
 
+import msgspec
+
 from bridge.deciding import until_decided
 from bridge.place import Place
 from bridge.session_start import SessionStart, folded
@@ -112,6 +114,11 @@ class Resolver:
             return await self._again(place, start, mapping)
         if session.status in TERMINAL:
             return await self._fresh(place, start, session_id, mapping.version)
+        if session.conversation != place.conversation:
+            # What is said here belongs to this chat, wherever the session lives.
+            session = msgspec.structs.replace(
+                session, conversation=place.conversation, home=session.conversation
+            )
         return session
 
     async def _fresh(
@@ -138,7 +145,8 @@ class Resolver:
             found = await self._sessions.get(session_id)
             if found is None or found.conversation != place.conversation:
                 raise
-            if found.status in TERMINAL:
+            is_another_s = place.user is not None and found.user != place.user
+            if is_another_s or found.status in TERMINAL:
                 raise
             session = found
         await self._log.append(
@@ -158,6 +166,7 @@ class Resolver:
         )
         _log.warning("session_recreated", session=mapping.session, conversation=place.conversation)
         try:
+            await self._starter.claim(mapping.session, place.conversation)
             return await self._starter.append(
                 self._started(place, start, mapping.session), [warning]
             )

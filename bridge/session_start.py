@@ -37,6 +37,9 @@ class SessionStart(msgspec.Struct, frozen=True, kw_only=True):
 
 def folded(session: Session, event: Event, result: AppendResult) -> Session:
     """Return the session after an event of its own that was appended; the given one is left alone."""
-    return SESSIONS.apply(
+    after = SESSIONS.apply(
         msgspec.structs.replace(session), Entry(result.partition, result.id, event, b"")
     )
+    if result.version is not None:  # others may have changed it before
+        after.version = result.version
+    return after

@@ -234,11 +234,12 @@ class SessionCalls:
             page = await self._view.list(
                 status="active", owner=owner, limit=DORMANT_PAGE_SESSIONS, cursor=cursor
             )
-            for session in page.items:
-                count += await self._put_to_sleep(session, owner, reason)
-            if page.cursor is None:
+            slept = [await self._put_to_sleep(each, owner, reason) for each in page.items]
+            count += sum(slept)
+            # From the top again: whoever was touched meanwhile has moved there.
+            cursor = None if any(slept) else page.cursor
+            if cursor is None and not any(slept):
                 return count
-            cursor = page.cursor
 
     async def _put_to_sleep(self, session: Session, owner: str | None, reason: str) -> bool:
         """Return whether it fell asleep; one that changed hands or ended meanwhile is left alone."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from bridge.place import new_session_id
 from bridge.session_start import SessionStart, folded
-from eventlog.errors import SessionExists, VersionConflict
+from eventlog.errors import InvalidEvent, SessionExists, VersionConflict
 from eventlog.event import Event
 from eventlog.ids import new_event_id
 from eventlog.log import EventLog
@@ -40,10 +40,16 @@ class Starter:
 
         Raises SessionExists for an id that was given away before.
         """
+        if session_id == "":
+            raise InvalidEvent("a session without an id.", remedy="Leave it out for a new UUID.")
+        if start.status not in ("pending", "active"):
+            raise InvalidEvent(
+                f"a session that starts {start.status}.", remedy="It starts pending or active."
+            )
         session = session_id or self.new_id(conversation)
-        home = conversation or session
+        home = session if conversation is None else conversation
         if session_id is not None:
-            await self._claim(session_id, home)
+            await self.claim(session_id, home)
         event = start.event(home, session, self._log.clock.now_us())
         return await self.append(event, also(session) if also else ())
 
@@ -69,7 +75,7 @@ class Starter:
             raise SessionExists(start.session, start.conversation) from None
         return folded(Session(start.session), start, result)
 
-    async def _claim(self, session: str, home: str) -> None:
+    async def claim(self, session: str, home: str) -> None:
         """Ensure that a caller's id is nobody else's, and can be found by itself.
 
         A claim that was not followed by its start, because its program died, is taken up again.
@@ -79,7 +85,6 @@ class Starter:
         if self._log.partition_of(session) == self._log.partition_of(home):
             return
         placed = SessionPlaced(
-            id=f"placed:{session}:{new_event_id()}",
             conversation=session,
             session=session,
             home=home,

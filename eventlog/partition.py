@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from zlib import crc32
 
+from eventlog.errors import InvalidEvent
+
 REMEMBERED_CONVERSATIONS = 65_536
 
 
@@ -22,5 +24,11 @@ class Partitions(dict[str, int]):
     def __missing__(self, conversation: str) -> int:
         if len(self) >= REMEMBERED_CONVERSATIONS:
             self.clear()
-        partition = self[conversation] = partition_of(conversation, self.count)
+        try:
+            partition = partition_of(conversation, self.count)
+        except (AttributeError, UnicodeError):
+            raise InvalidEvent(
+                f"{conversation!r} is no name.", remedy="Give text that is valid Unicode."
+            ) from None
+        self[conversation] = partition
         return partition

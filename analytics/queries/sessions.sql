@@ -17,7 +17,7 @@ folded AS (
     SELECT
         session,
         partition,
-        arg_min(conversation, sequence) AS conversation,
+        arg_min(conversation, sequence) FILTER (is_change) AS conversation,
         arg_min(coalesce(target, 'active'), sequence) FILTER (is_change) AS first_status,
         arg_max(target, sequence) FILTER (target <> 'pending') AS last_status,
         arg_min(target, sequence) FILTER (target IN ('completed', 'failed')) AS final_status,

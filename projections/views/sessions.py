@@ -62,7 +62,8 @@ class Session(msgspec.Struct, omit_defaults=True):
     """Which program serves it."""
     metadata: dict[str, Any] = {}
     home: str | None = None
-    """The conversation that a session of this id lives in, where this is but the place of its id."""
+    """The conversation that the session lives in, where `conversation` is another one: the place of
+    its id, or a chat that is mapped to it."""
     started_at: int = 0
     last_activity_at: int = 0
     ended_at: int | None = None
@@ -93,8 +94,10 @@ class SessionsProjection(DocumentProjection[Session]):
     def apply(self, state: Session, entry: Entry) -> Session:
         """Return the session after the entry; one that begins otherwise than by a start is active."""
         event = entry.event
-        if not state.conversation:
+        is_first = not state.conversation
+        if is_first or (state.version == 0 and event.VERSIONED == "session"):
             state.conversation = event.conversation
+        if is_first:
             state.started_at = state.last_activity_at = event.occurred_at
         # Producers' clocks may disagree; activity never goes back. Falling asleep is none.
         if not (isinstance(event, SessionTransitioned) and event.to_status == "dormant"):
@@ -130,10 +133,12 @@ class SessionsProjection(DocumentProjection[Session]):
             yield f"project:{state.project}", activity_ms
         if state.user is not None:
             yield f"user:{state.user}", activity_ms
+        if state.owner is not None:
+            yield f"owner:{state.owner}", activity_ms
         if state.status == "active":
             yield IDLE, -activity_ms
             if state.owner is not None:
-                yield f"owner:{state.owner}", activity_ms
+                yield f"serving:{state.owner}", activity_ms
 
 
 def _start(state: Session, event: SessionStarted) -> None:
@@ -215,8 +220,8 @@ class Sessions:
     ) -> Page[Session]:
         """Return the sessions that all given words fit, by latest activity, newest first.
 
-        An owner has its active sessions only. One list is read, that of the first word given of
-        conversation, user, owner, status and project; the others filter it. So a page may be shorter
+        One list is read, that of the first word given of conversation, user, owner, status and
+        project; the others filter it. So a page may be shorter
         than asked for, and its cursor goes on nevertheless: with the same words. Each session is
         there once. Raises InvalidQuery, InvalidCursor.
         """
@@ -232,6 +237,8 @@ class Sessions:
             if value is not None
         }
         index = next((f"{name}:{value}" for name, value in wanted.items()), "all")
+        if index.startswith("owner:") and status == "active":
+            index = f"serving:{owner}"
         found: list[Session] = []
         for _ in range(MAX_PAGES_READ):
             page = await self._documents.page(index, limit - len(found), cursor, consistency)

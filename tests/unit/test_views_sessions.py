@@ -88,9 +88,10 @@ def test_who_resumes_a_session_serves_it() -> None:
     woken = SessionTransitioned(**ENVELOPE, to_status="active", owner="bot-2")
     session = fold(SESSIONS, start, moved("dormant"))
     assert session.owner == "bot-1"
-    assert "owner:bot-1" not in dict(SESSIONS.index("s1", session))
+    assert "owner:bot-1" in dict(SESSIONS.index("s1", session))
+    assert "serving:bot-1" not in dict(SESSIONS.index("s1", session))
     session = fold(SESSIONS, start, moved("dormant"), woken)
-    assert "owner:bot-2" in dict(SESSIONS.index("s1", session))
+    assert "serving:bot-2" in dict(SESSIONS.index("s1", session))
 
 
 def test_a_session_first_seen_by_its_end_has_ended() -> None:
