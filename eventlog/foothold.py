@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from redis.asyncio import Redis
 
@@ -36,7 +36,7 @@ from eventlog.writer import Sink, Writer
 
 _log = get_logger("log")
 
-_inherited: list[Any] = []
+INHERITED: list[object] = []
 """What a forked child got from its parent: never used, and never collected, which would act on it."""
 
 
@@ -163,15 +163,13 @@ class Foothold:
         inner = self._on_server(found, client)
         if self.means.settings.spool_dir is not None:
             count = found.metadata.partition_count
-            self._spooler = Spooler(inner, self._spool(), self.outage, self.means.clock, count)
+            self._spooler = Spooler(inner, self._spool(), self.outage, count)
         self._append_to(self._spooler or inner)
 
     def stand_away(self, error: LogUnavailable) -> None:
         """Spool, until the background task reaches the server."""
         self.store = AwayStore(error)
-        self._spooler = Spooler(
-            self.store, self._spool(), self.outage, self.means.clock, 0, self._reach
-        )
+        self._spooler = Spooler(self.store, self._spool(), self.outage, 0, self._reach)
         self.appender = Appender(SpoolOnly(self._spooler), self.means.codec, Partitions(1))
 
     async def _reach(self) -> tuple[Store, int]:
@@ -253,7 +251,7 @@ class Foothold:
                 remedy="Open one log per event loop, or share a BlockingEventLog between threads.",
             )
         if is_inherited:
-            _inherited.append(self)
+            INHERITED.append(self)
             if self.means.embedded is not None:
                 self.means.embedded.forget_parent()
         if self._redis is not None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Generator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
+import msgspec
 from redis.asyncio import Redis
 
 from eventlog.appender import ExpectedVersion
@@ -26,6 +28,7 @@ from eventlog.errors import (
 from eventlog.event import Event
 from eventlog.foothold import Foothold, Means
 from eventlog.ids import START, EntryId
+from eventlog.injected import AnyClient, url_of
 from eventlog.keys import Keys
 from eventlog.logs import get_logger
 from eventlog.partition import Partitions
@@ -77,18 +80,26 @@ class EventLog:
         types: Iterable[type[Event]] = (),
         upcasters: Upcasters | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        client: AnyClient | None = None,
         **overrides: Any,
     ) -> Self:
         """Return the log at `url`, to be entered with `async with` or awaited.
 
         Without a url, and with none in environment or file, a private server runs in the user's
-        data directory. `overrides` are settings by name. `types` and `upcasters` are yours, beside
-        the built-in vocabulary. Raises ConfigurationError, AuthenticationFailed, LogUnavailable.
+        data directory. `client` is a redis-py client of yours in place of a url, async or not: the
+        log connects as that does, and neither uses nor closes it. `overrides` are settings by name.
+        `types` and `upcasters` are yours, beside the built-in vocabulary. Where the server is away
+        and `spool_dir` is set, the log opens without it, takes appends, and reaches it by itself.
+        Raises ConfigurationError, AuthenticationFailed, LogUnavailable.
         """
+        if client is not None:
+            url = url_of(client, instead_of=url)
         if settings is None:
             settings = load_settings(url=url, **overrides)
         else:
             settings = change_settings(settings, url=url, **overrides)
+        if client is not None:  # whose credentials are in its url, if it has any
+            settings = msgspec.structs.replace(settings, password=None)
         codec = Codec(types, upcasters=upcasters, max_event_bytes=settings.max_event_bytes)
         return cls(settings, codec, clock)
 
@@ -109,8 +120,10 @@ class EventLog:
     # --- opening and closing -------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
+        if self._foothold is not None and not self._foothold.is_here:
+            self._here()  # in a new event loop, or in a forked child
+            return self
         if self._foothold is not None:
-            self._here()
             _log.warning("already_open", key_prefix=self.settings.key_prefix)
             return self
         if not self._in_memory and self.settings.url is None:
@@ -181,6 +194,8 @@ class EventLog:
         True from the first call that found the server away (or the opening that did) until one that
         did not, and as long as the spool is not drained: appends are then answered from there.
         """
+        with contextlib.suppress(EventLogError):
+            self._here()  # in a new event loop what was in the spool is drained there
         return self._foothold is not None and self._foothold.is_degraded
 
     async def reached(self) -> None:

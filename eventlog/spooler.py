@@ -11,7 +11,6 @@ from typing import NamedTuple
 import msgspec
 
 from eventlog.batch import Appended, Batch, Outcome, ProducerStamp, Spooled
-from eventlog.clock import Clock
 from eventlog.errors import AuthenticationFailed, EventLogError, LogUnavailable
 from eventlog.logs import get_logger
 from eventlog.outage import Outage
@@ -52,7 +51,6 @@ class Spooler:
         inner: Store,
         spool: Spool,
         outage: Outage,
-        clock: Clock,
         partition_count: int,
         reach: Callable[[], Awaitable[tuple[Store, int]]] | None = None,
     ) -> None:
@@ -60,7 +58,6 @@ class Spooler:
         self._inner = inner
         self._spool = spool
         self._outage = outage
-        self._clock = clock
         self._partition_count = partition_count
         self._reach = reach
         self._drained_count = 0
@@ -146,15 +143,10 @@ class Spooler:
             await self._until(self._closing, pause_s)
 
     async def _until(self, event: asyncio.Event, limit_s: float) -> None:
-        """Return when the event is set, the log closes, or the time is up."""
-        waits = [asyncio.create_task(event.wait()), asyncio.create_task(self._closing.wait())]
-        waits.append(asyncio.create_task(self._clock.sleep(limit_s)))  # type: ignore[arg-type]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+        """Return when the event is set or the time is up."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await event.wait()
 
     async def _drain(self) -> None:
         """Return when all that was spooled is in the log and appends go there again."""
@@ -205,11 +197,13 @@ class Spooler:
         """Leave all to the next owner: the loop that this ran in has ended, or is another process's."""
         with contextlib.suppress(RuntimeError):  # who waits there cannot be woken any more
             self._closing.set()
+            self._work.set()
         self._spool.abandon()
 
     async def close(self) -> None:
         """Drain what can be drained now, leave the rest on the disk."""
         self._closing.set()
+        self._work.set()
         await asyncio.wait([self._task])
         await self._spool.settled()
         left_count = await asyncio.to_thread(self._spool.close)

@@ -17,7 +17,6 @@ from eventlog.errors import (
     AuthenticationFailed,
     ConfigurationError,
     LogUnavailable,
-    OutOfMemory,
     PartitionMismatch,
 )
 from tests.logs import all_texts, assert_gapless, message, messages
@@ -139,10 +138,6 @@ class TestAway:
                 assert await all_texts(log, chat) == [str(n) for n in range(counts[chat])]
 
     async def test_a_server_out_of_memory_counts_as_away(self, tmp_path, spool_dir):
-        with RawServer(tmp_path, maxmemory="3mb") as server, pytest.raises(OutOfMemory):
-            async with EventLog.open(server.url, max_retries=0, partition_count=1) as log:
-                while True:
-                    await log.append(message("c", "x" * 100_000))
         with RawServer(tmp_path) as server:
             async with opened(server, spool_dir) as log:
                 await log.client.config_set("maxmemory", 1)
@@ -422,11 +417,14 @@ class TestBounds:
     async def test_a_full_spool_refuses_and_keeps_what_it_has(self, server, spool_dir):
         async with opened(server, spool_dir, spool_max_bytes=10_000) as log:
             server.kill()
-            kept = 0
-            with pytest.raises(LogUnavailable, match="spool_max_bytes"):
-                for number in itertools.count():
-                    await log.append(message("c", number))
+            kept, refusal = 0, None
+            while refusal is None:
+                try:
+                    await log.append(message("c", kept))
                     kept += 1
+                except LogUnavailable as error:
+                    refusal = error
+            assert "spool_max_bytes" in str(refusal)
             assert kept > 20
             server.start()
             await recovered(log)
@@ -439,7 +437,7 @@ class TestBounds:
                 await log.append(message("c", 0))
 
     async def test_a_long_text_and_odd_ones(self, server, spool_dir):
-        texts = ["x" * 900_000, "", "\n\0\u2028", '"{}', "𝔘😀"]
+        texts = ["x" * 900_000, "", "\n\0\u2028", '"{}', "😀\u200b"]
         async with opened(server, spool_dir, partition_count=1) as log:
             server.kill()
             for number, text in enumerate(texts):
