@@ -7,6 +7,7 @@ or in a child, therefore takes a new foothold; what was found out about the log 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from typing import NamedTuple
 
@@ -229,15 +230,17 @@ class Foothold:
     # --- letting go
 
     async def close(self) -> None:
-        """Answer what is queued, drain what can be, let go of the server."""
-        try:
-            await self.appender.close()
-            if self._spooler is not None:
-                await self._spooler.close()
-            await self.store.close()
-        finally:
+        """Answer what is queued, drain what can be, let go of the server.
+
+        Cancelled, it skips the step it is at and still takes those after it.
+        """
+        async with contextlib.AsyncExitStack() as last_to_first:
             if self.client is not None:
-                await self.client.aclose()
+                last_to_first.push_async_callback(self.client.aclose)
+            last_to_first.push_async_callback(self.store.close)
+            if self._spooler is not None:
+                last_to_first.push_async_callback(self._spooler.close)
+            last_to_first.push_async_callback(self.appender.close)
 
     def leave(self) -> None:
         """Let go without the loop, which is over or the parent's; the spool stays on the disk.
