@@ -73,7 +73,7 @@ class EventBuffer:
 
     def start(self) -> None:
         """Take events from now on. Call it in the loop that the log is open in."""
-        if self._task is not None and self._process_id == os.getpid():
+        if self._task is not None and self._task.get_loop() is asyncio.get_running_loop():
             return
         # A forked process leaves what it inherited to its parent, which appends it.
         self._lock, self._process_id = threading.RLock(), os.getpid()
@@ -85,8 +85,8 @@ class EventBuffer:
     async def close(self, timeout_s: float = FLUSH_TIMEOUT_S) -> None:
         """Take no more and return when all is appended or time is up; idempotent."""
         task, self._task = self._task, None
-        if task is None or self._process_id != os.getpid():
-            return
+        if task is None or task.get_loop() is not asyncio.get_running_loop():
+            return  # in the loop where it ran it has given up what it held
         with self._lock:
             self._refusal = "closed"
         try:

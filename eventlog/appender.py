@@ -12,8 +12,7 @@ from eventlog.event import Event
 from eventlog.partition import Partitions
 from eventlog.settings import Durability
 from eventlog.shares import cut, deal_events, entities_of
-from eventlog.store import Store
-from eventlog.writer import AppendResult, Request, Writer
+from eventlog.writer import AppendResult, Lanes, Request
 
 ExpectedVersion = int | Mapping[str, int] | None
 """The version of the one entity that events advance, or versions by entity."""
@@ -22,10 +21,10 @@ ExpectedVersion = int | Mapping[str, int] | None
 class Appender:
     """What `EventLog.append` does, whose docstring says what it promises."""
 
-    def __init__(self, store: Store, codec: Codec, partitions: Partitions) -> None:
+    def __init__(self, writer: Lanes, codec: Codec, partitions: Partitions) -> None:
         self._codec = codec
         self._partitions = partitions
-        self._writer = Writer(store, partitions.count)
+        self._writer = writer
 
     async def append_one(
         self, event: Event, expected_version: ExpectedVersion, durability: Durability
@@ -91,7 +90,7 @@ def _request(
 
 
 async def _send(
-    writer: Writer,
+    writer: Lanes,
     partition: int,
     requests: list[tuple[list[int], Request]],
     repeated: dict[int, int],

@@ -61,6 +61,12 @@ class Gap(NamedTuple):
     last_position: int
 
 
+class Spooled(NamedTuple):
+    """The events are on this machine's disk, to go into the log when the server is back."""
+
+    event_count: int
+
+
 Outcome = Appended | Conflict | Gap
 
 

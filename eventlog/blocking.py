@@ -118,8 +118,17 @@ class BlockingEventLog(Blocking[EventLog]):
 
     read = blocking(EventLog.read)
     heads = blocking(EventLog.heads)
+    reached = blocking(EventLog.reached)
     partition_of = passing(EventLog.partition_of)
     tail = blocking_tail(EventLog.tail)
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether the log does less than it should for want of the server: `EventLog.is_degraded`."""
+        return self._portal.is_open and self._portal.call(self._is_degraded)
+
+    async def _is_degraded(self) -> bool:
+        return self.log.is_degraded
 
     def ping(self) -> bool:
         """Return whether the server answers; never raises."""

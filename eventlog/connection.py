@@ -41,6 +41,11 @@ _RAW_REPLIES = ("XRANGE", "XREVRANGE", "XREAD", "XREADGROUP", "XINFO STREAM")
 
 
 async def connect(settings: Settings, url: str) -> redis.asyncio.Redis:
+    """Return `new_client`, in the event loop that is to use it."""
+    return new_client(settings, url)
+
+
+def new_client(settings: Settings, url: str) -> redis.asyncio.Redis:
     """Return a client of the server at `url` that connects on its first command.
 
     Replies are bytes; XRANGE, XREVRANGE, XREAD, XREADGROUP and XINFO STREAM reply raw lists. No

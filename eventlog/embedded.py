@@ -133,6 +133,11 @@ class EmbeddedServer:
             finally:
                 self._leave()
 
+    def forget_parent(self) -> None:
+        """In a forked child: let go of what is the parent's, whatever it was doing just then."""
+        self._mutex = threading.Lock()
+        self._forget_after_fork()
+
     # --- users
 
     def _join(self) -> bool:

@@ -33,6 +33,7 @@
     ├── InvalidQuery                  invalid_query
     │   └── InvalidCursor             invalid_cursor
     ├── LogNotOpen                    log_not_open
+    │   └── WrongEventLoop            wrong_event_loop
     ├── ImportFailed                  import_failed
     └── QueryFailed                   query_failed
 
@@ -325,6 +326,12 @@ class LogNotOpen(EventLogError):
     """The log was used before `open` or after `close`."""
 
     code = "log_not_open"
+
+
+class WrongEventLoop(LogNotOpen):
+    """The log is in use in another event loop, which is still running."""
+
+    code = "wrong_event_loop"
 
 
 class ImportFailed(EventLogError):

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Generator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
+import msgspec
 from redis.asyncio import Redis
 
-from eventlog.appender import Appender, ExpectedVersion
+from eventlog.appender import ExpectedVersion
 from eventlog.clock import SYSTEM_CLOCK, Clock
 from eventlog.codec import Codec
-from eventlog.connection import check_server, connect
 from eventlog.cursor import Cursor
 from eventlog.embedded import EmbeddedServer
 from eventlog.entry import Entry, RawEntry
-from eventlog.errors import InvalidCursor, InvalidEvent, LogNotOpen
+from eventlog.errors import (
+    EventLogError,
+    InvalidCursor,
+    InvalidEvent,
+    LogNotOpen,
+    LogUnavailable,
+    WrongEventLoop,
+)
 from eventlog.event import Event
+from eventlog.foothold import Foothold, Means
 from eventlog.ids import START, EntryId
+from eventlog.injected import AnyClient, url_of
 from eventlog.keys import Keys
 from eventlog.logs import get_logger
-from eventlog.memory_store import MemoryStore
-from eventlog.metadata import DEFAULT_PARTITION_COUNT, open_metadata
 from eventlog.partition import Partitions
 from eventlog.producer import Producer
-from eventlog.redis_store import RedisStore
 from eventlog.settings import Durability, Settings, change_settings, load_settings
 from eventlog.store import Store
 from eventlog.tail import Tail, decode_entry
@@ -60,12 +67,9 @@ class EventLog:
         self.codec = codec
         self.clock = clock
         self.keys = Keys(settings.key_prefix)
-        self._partitions = Partitions(0)
         self._in_memory = in_memory
         self._embedded: EmbeddedServer | None = None
-        self._client: Redis | None = None
-        self._server_url: str | None = None
-        self._opened: tuple[Store, Appender] | None = None
+        self._foothold: Foothold | None = None
 
     @classmethod
     def open(
@@ -76,18 +80,26 @@ class EventLog:
         types: Iterable[type[Event]] = (),
         upcasters: Upcasters | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        client: AnyClient | None = None,
         **overrides: Any,
     ) -> Self:
         """Return the log at `url`, to be entered with `async with` or awaited.
 
         Without a url, and with none in environment or file, a private server runs in the user's
-        data directory. `overrides` are settings by name. `types` and `upcasters` are yours, beside
-        the built-in vocabulary. Raises ConfigurationError, AuthenticationFailed, LogUnavailable.
+        data directory. `client` is a redis-py client of yours in place of a url, async or not: the
+        log connects as that does, and neither uses nor closes it. `overrides` are settings by name.
+        `types` and `upcasters` are yours, beside the built-in vocabulary. Where the server is away
+        and `spool_dir` is set, the log opens without it, takes appends, and reaches it by itself.
+        Raises ConfigurationError, AuthenticationFailed, LogUnavailable.
         """
+        if client is not None:
+            url = url_of(client, instead_of=url)
         if settings is None:
             settings = load_settings(url=url, **overrides)
         else:
             settings = change_settings(settings, url=url, **overrides)
+        if client is not None:  # whose credentials are in its url, if it has any
+            settings = msgspec.structs.replace(settings, password=None)
         codec = Codec(types, upcasters=upcasters, max_event_bytes=settings.max_event_bytes)
         return cls(settings, codec, clock)
 
@@ -108,15 +120,23 @@ class EventLog:
     # --- opening and closing -------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        if self._opened is not None:
+        if self._foothold is not None and not self._foothold.is_here:
+            self._here()  # in a new event loop, or in a forked child
+            return self
+        if self._foothold is not None:
             _log.warning("already_open", key_prefix=self.settings.key_prefix)
             return self
+        if not self._in_memory and self.settings.url is None:
+            self._embedded = EmbeddedServer(self.settings)
+        means = Means(self.settings, self.codec, self.clock, self.keys, self._embedded)
         try:
-            store = await self._open_store()
+            if self._in_memory:
+                self._foothold = Foothold.in_memory(means)
+            else:
+                self._foothold = await Foothold.take(means)
         except BaseException:
-            await self._let_go()
+            await self._release_embedded()
             raise
-        self._opened = store, Appender(store, self.codec, self._partitions)
         return self
 
     def __await__(self) -> Generator[Any, None, Self]:
@@ -130,57 +150,57 @@ class EventLog:
     ) -> None:
         await self.close()
 
-    async def _open_store(self) -> Store:
-        if self._in_memory:
-            self._partitions = Partitions(self.settings.partition_count or DEFAULT_PARTITION_COUNT)
-            return MemoryStore(self.partition_count, self.clock, self.settings.dedup_window_s)
-        url = self.settings.url
-        if url is None:
-            self._embedded = EmbeddedServer(self.settings)
-            url = await asyncio.to_thread(self._embedded.start)
-        self._server_url = url
-        self._client = await connect(self.settings, url)
-        server = await check_server(self._client)
-        metadata = await open_metadata(self._client, self.keys, self.settings, self.clock)
-        self._partitions = Partitions(metadata.partition_count)
-        return RedisStore(
-            self._client,
-            self.keys,
-            server,
-            self.settings,
-            self.partition_count,
-            self.clock,
-            self._recover,
-        )
-
-    async def _recover(self) -> None:
-        """Bring the embedded server back where it died; a server of your own is yours to mend."""
-        if self._embedded is not None:
-            await asyncio.to_thread(self._embedded.start)
-
     async def close(self) -> None:
-        """Answer what is queued, end tails and producers, let go of the server; idempotent."""
-        opened, self._opened = self._opened, None
-        try:
-            if opened is not None:
-                store, appender = opened
-                await appender.close()
-                await store.close()
-        finally:
-            await self._let_go()
+        """Answer what is queued, end tails and producers, let go of the server; idempotent.
 
-    async def _let_go(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        What is still in the spool while the server is away stays there for whoever opens the log
+        next; a warning says how much. Raises WrongEventLoop where another loop is using the log.
+        """
+        foothold, self._foothold = self._foothold, None
+        try:
+            if foothold is not None and foothold.is_here:
+                await foothold.close()
+            elif foothold is not None:
+                foothold.leave()
+        except WrongEventLoop:
+            self._foothold = foothold
+            raise
+        finally:
+            if self._foothold is None:
+                await self._release_embedded()
+
+    async def _release_embedded(self) -> None:
         embedded, self._embedded = self._embedded, None
         if embedded is not None:
             await asyncio.to_thread(embedded.release)
 
+    def _here(self) -> Foothold:
+        """Return what the log holds in this loop and process. Raises LogNotOpen and its kin."""
+        if self._foothold is None:
+            raise _not_open("the log is not open.")
+        if not self._foothold.is_here:
+            self._foothold = self._foothold.move()
+        return self._foothold
+
     @property
     def partition_count(self) -> int:
-        """How many partitions the log has; 0 before it is open."""
-        return self._partitions.count
+        """How many partitions the log has; 0 before it is open, or was ever reached."""
+        return self._foothold.partitions.count if self._foothold is not None else 0
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether the log does less than it should for want of the server.
+
+        True from the first call that found the server away (or the opening that did) until one that
+        did not, and as long as the spool is not drained: appends are then answered from there.
+        """
+        with contextlib.suppress(EventLogError):
+            self._here()  # in a new event loop what was in the spool is drained there
+        return self._foothold is not None and self._foothold.is_degraded
+
+    async def reached(self) -> None:
+        """Return when the server has been reached since the log was opened; at once, as a rule."""
+        await self._here().reached()
 
     @property
     def is_in_memory(self) -> bool:
@@ -190,30 +210,34 @@ class EventLog:
     @property
     def client(self) -> Redis:
         """The connection to the server, for the layers above. Raises LogNotOpen."""
-        if self._client is None:
-            raise _not_open("the log is not open on a server.")
-        return self._client
+        return self._on_server()[1]
 
     @property
     def server_url(self) -> str:
         """Where the server is, the embedded one too. It may hold a password. Raises LogNotOpen."""
-        if self._client is None or self._server_url is None:
+        return self._on_server()[0]
+
+    def _on_server(self) -> tuple[str, Redis]:
+        foothold = self._here()
+        if self._in_memory:
             raise _not_open("the log is not open on a server.")
-        return self._server_url
+        if foothold.found is None or foothold.client is None:
+            raise LogUnavailable(
+                "the server has not been reached since the log was opened.",
+                remedy="`await log.reached()` returns when it has.",
+            )
+        return foothold.found.url, foothold.client
 
     @property
     def _store(self) -> Store:
-        return self._parts[0]
-
-    @property
-    def _parts(self) -> tuple[Store, Appender]:
-        if self._opened is None:
-            raise _not_open("the log is not open.")
-        return self._opened
+        return self._here().store
 
     async def ping(self) -> bool:
         """Return whether the server answers; False, never an error, where it does not."""
-        return self._opened is not None and await self._store.ping()
+        try:
+            return await self._store.ping()
+        except EventLogError:
+            return False
 
     # --- appending -----------------------------------------------------------------------------
 
@@ -252,7 +276,7 @@ class EventLog:
         `durability`: `memory` when the server has it, `fsync` when its disk has, `replicated` when
         a replica has. Raises InvalidEvent and its kin, VersionConflict, LogUnavailable.
         """
-        appender, level = self._parts[1], durability or self.settings.durability
+        appender, level = self._here().appender, durability or self.settings.durability
         if isinstance(events, Event):
             return await appender.append_one(events, expected_version, level)
         return await appender.append_all(list(events), expected_version, level)
@@ -265,15 +289,22 @@ class EventLog:
             )
         positions = await self._store.producer_positions(name)
         level = durability or self.settings.durability
-        return Producer(self._store, self.codec, self._partitions, name, positions, level)
+        return Producer(self._store, self.codec, self._here().partitions, name, positions, level)
 
     # --- reading -------------------------------------------------------------------------------
 
     def partition_of(self, conversation: str) -> int:
         """Return the partition that a conversation lives in. Raises LogNotOpen."""
-        if not self.partition_count:
+        if self._foothold is None:
             raise _not_open("the log has not been opened.")
-        return self._partitions[conversation]
+        return self._reached_partitions[conversation]
+
+    @property
+    def _reached_partitions(self) -> Partitions:
+        foothold = self._here()
+        if not foothold.partitions.count:
+            self._on_server()
+        return foothold.partitions
 
     async def read(
         self,
@@ -296,7 +327,7 @@ class EventLog:
         if partition is None:
             assert conversation is not None
             partition = self.partition_of(conversation)
-        if not 0 <= partition < self.partition_count:
+        if not 0 <= partition < self._reached_partitions.count:
             raise InvalidEvent(f"there is no partition {partition}.")
         found: list[Entry] = []
         page_size = limit if conversation is None else READ_PAGE_ENTRIES
@@ -342,8 +373,8 @@ class EventLog:
         >>> async for entry in await log.tail():
         ...     print(entry.event.type)
         """
-        store = self._store
-        followed = range(self.partition_count) if partition is None else (partition,)
+        store, count = self._store, self._reached_partitions.count
+        followed = range(count) if partition is None else (partition,)
         if after is None:
             heads = await store.heads()
             cursor = Cursor((p, heads[p]) for p in followed)
@@ -355,7 +386,7 @@ class EventLog:
                 cursor = Cursor({partition: cursor[0]})
         if cursor.keys() != set(followed):
             raise InvalidCursor(
-                f"the cursor has {len(cursor)} partitions, the log {self.partition_count}, of which "
+                f"the cursor has {len(cursor)} partitions, the log {count}, of which "
                 f"{len(followed)} are followed.",
                 remedy="It belongs to another log, or to another way to follow it.",
             )

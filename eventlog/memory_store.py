@@ -88,8 +88,8 @@ class MemoryStore:
             part.versions[entity] = part.versions.get(entity, 0) + (index not in duplicates)
             versions[index] = part.versions[entity]
         outcome = Appended(ms, first_n, len(fresh), duplicates, versions)
-        if batch.producer and fresh:
-            stamp = batch.producer
+        stamp = batch.producer
+        if stamp and stamp.positions[-1] > part.producers.get(stamp.name, (0,))[0]:
             part.producers[stamp.name] = (stamp.positions[-1], stamp.token, outcome)
         return outcome
 
@@ -145,6 +145,10 @@ class MemoryStore:
         self._closed = True
         async with self._grown:
             self._grown.notify_all()
+
+    def move(self) -> None:
+        """Serve another event loop from now on; who waited in the former waits in vain."""
+        self._grown = asyncio.Condition()
 
     def _require_open(self) -> None:
         if self._closed:

@@ -40,7 +40,7 @@ class Portal:
     """The way from threads into an event loop that runs in a thread of its own.
 
     `name` is what the user opened, for errors. A forked child starts a loop of its own at its first
-    call; what is behind the portal has to notice by itself that it is in another process.
+    call and enters the manager there once more, which has to bear that.
     """
 
     def __init__(self, name: str) -> None:
@@ -61,9 +61,9 @@ class Portal:
         if self.is_open:
             self.call(manager.__aenter__)  # which says so
             return
-        self._start(manager, is_entered=False)
+        self._start(manager)
 
-    def _start(self, manager: AbstractAsyncContextManager[object], *, is_entered: bool) -> None:
+    def _start(self, manager: AbstractAsyncContextManager[object]) -> None:
         with ExitStack() as stack:
             started: Future[BlockingPortal] = Future()
             thread = threading.Thread(target=_run, args=(started,), daemon=True, name=self._name)
@@ -72,8 +72,7 @@ class Portal:
             portal = started.result()
             # A lock that somebody left behind must not keep the loop from ending.
             stack.callback(portal.call, partial(portal.stop, cancel_remaining=True))
-            if not is_entered:
-                portal.call(manager.__aenter__)
+            portal.call(manager.__aenter__)
             stack.callback(portal.call, manager.__aexit__, None, None, None)
             self._portal, self._process_id = portal, os.getpid()
             self._manager, self._stack = manager, stack.pop_all()
@@ -111,7 +110,7 @@ class Portal:
             with self._restarting:
                 if self._manager is not None and self._process_id != os.getpid():
                     # Of the parent's thread the child has the object only.
-                    self._start(self._manager, is_entered=True)
+                    self._start(self._manager)
         if self._portal is None:
             raise self._not_open("the log is not open.")
         return self._portal

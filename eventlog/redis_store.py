@@ -21,6 +21,7 @@ from eventlog.errors import (
 )
 from eventlog.ids import START, EntryId
 from eventlog.keys import Keys
+from eventlog.outage import Outage
 from eventlog.scripts import load_script
 from eventlog.settings import Durability, Settings, mask_url
 
@@ -45,6 +46,7 @@ class RedisStore:
         partition_count: int,
         clock: Clock,
         recover: Callable[[], Awaitable[None]],
+        outage: Outage,
     ) -> None:
         self.client = client
         self._keys = keys
@@ -53,6 +55,7 @@ class RedisStore:
         self._partition_count = partition_count
         self._clock = clock
         self._recover = recover
+        self._outage = outage
         self._closed = False
         self._script = load_script("eventlog", "append")
         self._append_keys = [keys.append(p) for p in range(partition_count)]
@@ -62,11 +65,11 @@ class RedisStore:
         packed = pack_batch(batch, self._settings.dedup_window_s * 1000)
         keys = self._append_keys[partition]
         if durability == "memory":
-            reply = await self._insist(lambda: self._script(self.client, keys, [packed]))
+            reply = await self._insist("append", lambda: self._script(self.client, keys, [packed]))
         else:
             barrier = self._keys.barrier(partition)
             reply = await self._insist(
-                lambda: self._append_durably(keys, packed, durability, barrier)
+                "append", lambda: self._append_durably(keys, packed, durability, barrier)
             )
         return unpack_outcome(reply)
 
@@ -180,9 +183,13 @@ class RedisStore:
     async def ping(self) -> bool:
         """Return whether the server answers; never raises."""
         try:
-            return bool(await self.client.ping())
+            return not self._closed and bool(await self.client.ping())
         except (RedisError, OSError):
             return False
+
+    def abandon(self) -> None:
+        """Refuse all calls from now on: the loop that this ran in has ended, or is not ours."""
+        self._closed = True
 
     async def close(self) -> None:
         """Close the connections; what is under way or comes later raises LogNotOpen."""
@@ -196,25 +203,34 @@ class RedisStore:
                 pipeline.execute_command(*command(partition))
             return await pipeline.execute()
 
-        return await self._insist(ask)
+        return await self._insist("heads", ask)
 
     async def _call(self, *command: Any) -> Any:
-        return await self._insist(lambda: self.client.execute_command(*command))
+        return await self._insist(
+            str(command[0]).lower(), lambda: self.client.execute_command(*command)
+        )
 
-    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _insist(self, function: str, call: Callable[[], Awaitable[T]]) -> T:
         """Return what `call` returns, tried again after lost connections and time-outs."""
         for attempt in range(self._settings.max_retries + 1):
             if self._closed:  # the client itself would connect again
                 raise LogNotOpen("the log is closed.", remedy="Open it again.")
             try:
-                return await call()
+                reply = await call()
+                if self._outage.is_on:
+                    self._outage.answered()
+                return reply
             except (RedisError, OSError, TimeoutError) as error:
                 failure = self._translated(error)
-                if not isinstance(failure, LogUnavailable) or isinstance(failure, _FINAL):
+                if not isinstance(failure, LogUnavailable):
                     raise failure from None
+                if isinstance(failure, _FINAL):
+                    break
             if attempt < self._settings.max_retries:
                 await self._clock.sleep(RETRY_BASE_S * 2**attempt)
                 await self._recover()
+        if not self._closed:
+            self._outage.failed(function, failure)
         raise failure from None
 
     def _translated(self, error: Exception) -> EventLogError:

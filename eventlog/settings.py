@@ -56,6 +56,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Home of the Parquet segments; None is `archive` under `data_dir`."""
     archive_process_count: Annotated[int, Meta(ge=0, le=64)] | None = None
     """Processes that help to archive a backlog; None is one per core, at most 4."""
+    spool_dir: str | None = None
+    """Where appends wait for a server that is away; None: they fail with LogUnavailable."""
+    spool_max_bytes: Annotated[int, Meta(ge=4096)] = 1024**3
+    """How much may wait there, all processes together."""
     server_binary: str | None = None
     """A `valkey-server` or `redis-server` for the embedded server; None is the bundled one."""
     chat_history_limit: Annotated[int, Meta(ge=1, le=100_000)] = 500
@@ -120,6 +124,16 @@ def mask_url(text: str) -> str:
     # Up to the last `@`: a password may hold `/` and `@` that someone forgot to encode.
     text = re.sub(r"(\w+://)\S*@", r"\1***@", text)
     return re.sub(r"([?&]\w*(?:password|username)=)[^&\s'\"]*", r"\1***", text)
+
+
+def address_of(url: str) -> str:
+    """Return where a server is, without credentials and options: one text for one place.
+
+    >>> address_of("redis://bot:s3cret@db/0?socket_timeout=9")
+    'redis://db/0'
+    """
+    scheme, _, rest = url.partition("?")[0].partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 _ENVIRONMENT = {

@@ -12,14 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from eventlog.batch import Appended, Batch, Conflict, Gap
+from eventlog.batch import Appended, Batch, Conflict, Gap, Outcome, Spooled
 from eventlog.errors import EventLogError, LogNotOpen, VersionConflict
-from eventlog.ids import EntryId
+from eventlog.ids import START, EntryId
 from eventlog.settings import Durability
 from eventlog.shares import MAX_BATCH_CHARACTERS, MAX_BATCH_EVENTS
-from eventlog.store import Store
 
 
 class AppendResult(NamedTuple):
@@ -37,6 +36,19 @@ class AppendResult(NamedTuple):
     def sequence(self) -> int:
         """The gapless integer within the partition, from 1."""
         return self.id.n
+
+    @property
+    def is_spooled(self) -> bool:
+        """Whether the event waits on this machine's disk, without a place in the log as yet.
+
+        Its id is START then; `partition` is -1 where the log was never reached.
+        """
+        return self.id == START
+
+
+def spooled_result(partition: int) -> AppendResult:
+    """Return what an event gets that went to the spool."""
+    return AppendResult(partition, START, None, duplicate=False)
 
 
 @dataclass(slots=True, eq=False)
@@ -58,11 +70,37 @@ class Request:
         """Length of the events' texts."""
         return sum(map(len, self.events))
 
+    def batch(self) -> Batch:
+        """Return the request as a batch of its own."""
+        return Batch(self.events, self.ids, self.entities, self.expected)
+
+
+class Sink(Protocol):
+    """Where the lanes' batches go: a store, or a store with a spool before it."""
+
+    async def append(
+        self, partition: int, batch: Batch, durability: Durability
+    ) -> Outcome | Spooled:
+        """Return what became of the batch, which is safe to send again."""
+        ...
+
+
+class Lanes(Protocol):
+    """Where requests go: `Writer`, or the spool of a log that was never reached."""
+
+    async def append(self, partition: int, request: Request) -> list[AppendResult]:
+        """Return the results of the request's events, in order."""
+        ...
+
+    async def close(self) -> None:
+        """Take no more and return when everything queued has been answered."""
+        ...
+
 
 class Writer:
     """The lanes of a log."""
 
-    def __init__(self, store: Store, partition_count: int) -> None:
+    def __init__(self, store: Sink, partition_count: int) -> None:
         self._lanes = [_Lane(store, partition) for partition in range(partition_count)]
         self._closed = False
 
@@ -86,7 +124,7 @@ class Writer:
 class _Lane:
     """One partition's queue."""
 
-    def __init__(self, store: Store, partition: int) -> None:
+    def __init__(self, store: Sink, partition: int) -> None:
         self._store = store
         self._partition = partition
         self._queue: deque[Request] = deque()
@@ -146,6 +184,8 @@ class _Lane:
         match outcome:
             case Appended():
                 _answer(group, self._partition, outcome)
+            case Spooled():
+                _answer_spooled(group, self._partition)
             case Conflict(entity, actual_version):
                 expected_version = dict(group[0].expected)[entity]
                 _fail(group, VersionConflict(entity, expected_version, actual_version))
@@ -155,8 +195,7 @@ class _Lane:
 
 def _merge(group: list[Request]) -> Batch:
     if len(group) == 1:
-        only = group[0]
-        return Batch(only.events, only.ids, only.entities, only.expected)
+        return group[0].batch()
     batch = Batch([], [], [])
     for request in group:
         start = len(batch.events)
@@ -164,6 +203,12 @@ def _merge(group: list[Request]) -> Batch:
         batch.ids.extend(request.ids)  # type: ignore[union-attr] # a list, four lines up
         batch.entities.extend((start + index, entity) for index, entity in request.entities)
     return batch
+
+
+def _answer_spooled(group: list[Request], partition: int) -> None:
+    for request in group:
+        if not request.done.done():
+            request.done.set_result([spooled_result(partition) for _ in request.events])
 
 
 def _answer(group: list[Request], partition: int, outcome: Appended) -> None:

@@ -262,26 +262,35 @@ bridge.log_event("last words")
         with BlockingEventLog.open(server_url, key_prefix=prefix) as log:
             assert len(log.read(conversation="bridge")) == 1
 
-    def test_a_forked_process_is_told_to_open_its_own_and_ends(self, server_url: str):
+    def test_a_forked_process_goes_on_by_itself_and_leaves_its_parent_s_alone(
+        self, server_url: str
+    ):
         script = """
 import os, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
 from bridge import BlockingBridge
-from eventlog.errors import LogNotOpen
 bridge = BlockingBridge.open(sys.argv[1], key_prefix=sys.argv[2]).__enter__()
 bridge.received("telegram:7", "hello")
+bridge.log_event("in the parent")
 if (child := os.fork()) == 0:
-    assert bridge.ping() is False
-    try:
-        bridge.history("telegram:7")
-    except LogNotOpen:
+    assert bridge.ping() is True
+    assert len(bridge.history("telegram:7").entries) == 1
+    bridge.received("telegram:7", "in the child")
+    bridge.log_event("in the child")
+    assert bridge.sessions.start(conversation="telegram:7", text="job")
+    if sys.argv[3] == "closed":
         bridge.close()
-        with BlockingBridge.open(sys.argv[1], key_prefix=sys.argv[2]) as own:
-            assert len(own.history("telegram:7").entries) == 1
-        sys.exit(7)
+        assert bridge.ping() is False
+    sys.exit(7)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-assert len(bridge.history("telegram:7").entries) == 1
+bridge.received("telegram:7", "in the parent again")
+texts = [entry.event.text for entry in bridge.history("telegram:7").entries]
+assert texts == ["hello", "in the child", "in the parent again"], texts
 bridge.close()
+with BlockingBridge.open(sys.argv[1], key_prefix=sys.argv[2]) as bridge:
+    events = [entry.event.event_type for entry in bridge.log.read(conversation="bridge")]
+    assert sorted(events) == ["in the child", "in the parent"], events
 """
-        done = run_script(script, server_url, f"blocking-bridge{next(_numbers)}")
-        assert done.returncode == 0, done.stderr
+        for end in ("closed", "left open"):
+            done = run_script(script, server_url, f"blocking-bridge{next(_numbers)}", end)
+            assert (done.returncode, done.stderr) == (0, "")

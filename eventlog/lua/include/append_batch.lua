@@ -32,6 +32,7 @@ local function plan_append(keys, batch)
   end
   ms = math.max(ms, last_ms) -- the clock may step back, entry ids never do
 
+  local last_position = 0
   local skipped = {} -- index → original entry id
   local duplicates = {}
   local function skip(index, original)
@@ -42,21 +43,20 @@ local function plan_append(keys, batch)
 
   if producer then
     local name, token, previous, positions = producer[1], producer[2], producer[3], producer[4]
-    local last = 0
     local stored = redis.call('HGET', keys[7], name)
     if stored then
       local position, stored_token, stored_ms, stored_n, stored_count =
         string.match(stored, '^(%d+) (%S+) (%d+) (%d+) (%d+)$')
-      last = tonumber(position)
+      last_position = tonumber(position)
       if stored_token == token then -- our own batch again: its reply was lost
         return nil, { 'appended', tonumber(stored_ms), tonumber(stored_n), tonumber(stored_count), {}, {} }
       end
     end
-    if last < previous then
-      return nil, { 'gap', last }
+    if last_position < previous then
+      return nil, { 'gap', last_position }
     end
     for i = 1, total do
-      if positions[i] > last then break end -- positions only grow
+      if positions[i] > last_position then break end -- positions only grow
       skip(i, '')
     end
   end
@@ -91,7 +91,7 @@ local function plan_append(keys, batch)
   return {
     keys = keys, batch = batch, ms = ms, last_n = last_n, new_count = new_count,
     skipped = skipped, duplicates = duplicates, dedup_key = dedup_key,
-    expires_ms = bucket and (bucket + 2) * window_ms,
+    last_position = last_position, expires_ms = bucket and (bucket + 2) * window_ms,
   }
 end
 
@@ -139,7 +139,8 @@ local function write_append(plan)
     versions[#versions + 1] = version
   end
 
-  if producer and plan.new_count > 0 then
+  -- Also where each event was there by its id: a later attempt, when ids are forgotten, must know.
+  if producer and producer[4][#events] > plan.last_position then
     redis.call('HSET', keys[7], producer[1], string.format(
       '%.0f %s %.0f %.0f %.0f', producer[4][#events], producer[2], ms, first_n, plan.new_count))
   end

@@ -1,0 +1,88 @@
+"""What stands for the server of a log that was opened while it was away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NoReturn
+
+from eventlog.batch import Batch
+from eventlog.errors import LogNotOpen, LogUnavailable
+from eventlog.ids import EntryId
+from eventlog.settings import Durability
+from eventlog.spooler import Spooler
+from eventlog.writer import AppendResult, Request, spooled_result
+
+NO_PARTITION = -1
+"""How many partitions there are is the log's to say."""
+
+
+class AwayStore:
+    """Every call but `ping` raises at once what the last attempt to reach the server met."""
+
+    def __init__(self, error: LogUnavailable) -> None:
+        self.error = error
+
+    def _refuse(self) -> NoReturn:
+        raise type(self.error)(self.error.message, remedy=self.error.remedy)
+
+    async def append(self, partition: int, batch: Batch, durability: Durability) -> NoReturn:  # noqa: ARG002 - as stores are called
+        """Raise."""
+        self._refuse()
+
+    async def read(
+        self,
+        partition: int,  # noqa: ARG002
+        after: EntryId,  # noqa: ARG002
+        before: EntryId | None,  # noqa: ARG002
+        limit: int,  # noqa: ARG002
+    ) -> NoReturn:
+        """Raise."""
+        self._refuse()
+
+    read_back = read
+
+    async def wait(
+        self,
+        cursor: Mapping[int, EntryId],  # noqa: ARG002
+        limit: int,  # noqa: ARG002
+        timeout_ms: int,  # noqa: ARG002
+    ) -> NoReturn:
+        """Raise."""
+        self._refuse()
+
+    async def heads(self) -> NoReturn:
+        """Raise."""
+        self._refuse()
+
+    async def producer_positions(self, name: str) -> NoReturn:  # noqa: ARG002
+        """Raise."""
+        self._refuse()
+
+    async def ping(self) -> bool:
+        """Return False."""
+        return False
+
+    async def close(self) -> None:
+        """Return."""
+
+
+class SpoolOnly:
+    """Requests of a log that was never reached: all go to the spool, in the order of the calls."""
+
+    def __init__(self, spooler: Spooler) -> None:
+        self._spooler = spooler
+        self._closed = False
+
+    async def append(self, partition: int, request: Request) -> list[AppendResult]:
+        """Return results without a place. Raises LogUnavailable where a version is expected."""
+        if self._closed:
+            raise LogNotOpen("the log is closed.", remedy="Open it before you append.")
+        batch = request.batch()
+        if batch.expected:
+            await self._spooler.append(partition, batch, request.durability)
+        await self._spooler.append_behind(batch, request.durability)
+        return [spooled_result(NO_PARTITION) for _ in request.events]
+
+    async def close(self) -> None:
+        """Take no more. What was taken is on the disk, or its caller is still waiting for it."""
+        self._closed = True

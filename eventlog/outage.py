@@ -1,0 +1,42 @@
+"""What is known of the server's absence, and the log lines that say so, each once."""
+
+from __future__ import annotations
+
+from eventlog.logs import get_logger
+
+_log = get_logger("log")
+
+
+class Outage:
+    """Begins with a call that failed for want of the server, ends with one that did not.
+
+    While `is_held`, what was put aside meanwhile is not in the log yet: an answer does not end it.
+    """
+
+    def __init__(self, *, has_spool: bool = False) -> None:
+        self._has_spool = has_spool
+        self.is_on = False
+        self.is_held = False
+        self.is_away = False
+        """Whether the last call failed."""
+
+    def failed(self, function: str, error: Exception) -> None:
+        """Note a failed call; `error` is one of ours, hence without credentials."""
+        self.is_away = True
+        _log.warning("redis_error", function=function, error=str(error))
+        if not self.is_on:
+            self.is_on = True
+            _log.warning("redis_degraded_mode", is_spooling=self._has_spool)
+
+    def answered(self) -> None:
+        """Note that the server answered."""
+        self.is_away = False
+        if self.is_on and not self.is_held:
+            self.ended(0)
+
+    def ended(self, spooled_count: int) -> None:
+        """Note that all is as before; so many spooled events went into the log meanwhile."""
+        self.is_held = False
+        if self.is_on:
+            self.is_on = False
+            _log.warning("redis_recovered", spooled_count=spooled_count)

@@ -1,0 +1,84 @@
+"""A bridge while the server is away, in several event loops, and over a client of yours."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+from pathlib import Path
+from urllib.parse import unquote
+
+import redis.asyncio
+
+from bridge import Bridge
+from tests.support import RawServer, eventually
+
+_numbers = itertools.count(1)
+
+
+async def texts(bridge: Bridge, conversation: str) -> list[str]:
+    return [entry.event.text for entry in (await bridge.history(conversation)).entries]  # type: ignore[attr-defined]
+
+
+async def test_a_bot_answers_on_and_nothing_it_recorded_is_lost(tmp_path: Path):
+    with RawServer(tmp_path, appendonly="yes", appendfsync="always") as server:
+        async with Bridge.open(
+            server.url, spool_dir=str(tmp_path / "spool"), max_retries=0, partition_count=2
+        ) as bridge:
+            await bridge.received("telegram:7", "before")
+            server.kill()
+            for number in range(5):
+                result = await bridge.received("telegram:7", f"in {number}", message_id=number)
+                assert result.is_spooled
+                assert (await bridge.sent("telegram:7", f"out {number}")).is_spooled
+                bridge.log_event("tick", {"number": number})
+            server.start()
+            await eventually(lambda: not bridge.log.is_degraded)
+            said = [f"{way} {n}" for n in range(5) for way in ("in", "out")]
+            assert await texts(bridge, "telegram:7") == ["before", *said]
+            redelivered = await bridge.received("telegram:7", "in 3", message_id=3)
+            assert redelivered.duplicate
+
+
+async def test_opened_while_the_server_is_away_it_projects_when_it_is_back(tmp_path: Path):
+    server = RawServer(tmp_path)
+    async with Bridge.open(
+        server.url, spool_dir=str(tmp_path / "spool"), partition_count=2
+    ) as bridge:
+        assert (await bridge.received("telegram:7", "hello")).is_spooled
+        with server:
+            await eventually(lambda: not bridge.log.is_degraded)
+            assert await texts(bridge, "telegram:7") == ["hello"]
+            keys = bridge.log.keys
+            await eventually(
+                lambda: bridge.log.client.exists(keys.shelf(bridge.log.partition_of("telegram:7")))
+            )
+            await bridge.close()
+
+
+def test_in_one_event_loop_after_another(server_url: str):
+    bridge = Bridge.open(server_url, key_prefix=f"away{next(_numbers)}", partition_count=2)
+
+    async def first() -> None:
+        await bridge
+        await bridge.received("c", "first")
+
+    async def second() -> None:
+        await bridge.received("c", "second")
+        assert await texts(bridge, "c") == ["first", "second"]
+        await bridge.close()
+
+    asyncio.run(first())
+    asyncio.run(second())
+    gc.collect()
+
+
+async def test_over_a_client_of_yours(server_url: str):
+    path = unquote(server_url.removeprefix("unix://"))
+    client = redis.asyncio.Redis(unix_socket_path=path, decode_responses=True)
+    async with Bridge.open(client=client, key_prefix=f"away{next(_numbers)}") as bridge:
+        session = await bridge.sessions.resolve("telegram", 7)
+        await bridge.received(session, "hello")
+        assert await texts(bridge, session.conversation) == ["hello"]
+    assert await client.ping()
+    await client.aclose()
