@@ -12,6 +12,7 @@ from anyio import to_thread
 from bridge.bridge import Bridge
 from bridge.conversations import ConversationCalls
 from bridge.sessions import SessionCalls
+from bridge.tickets import Tickets
 from consumers.dead_letters import Letter
 from consumers.delivery import DELIVERY_GROUP
 from consumers.replaying import ReplayReport
@@ -55,6 +56,20 @@ class BlockingConversations(Blocking[ConversationCalls]):
     get_or_create = blocking(ConversationCalls.get_or_create)
 
 
+class BlockingTickets(Blocking[Tickets]):
+    """The calls of `bridge.tickets`."""
+
+    start = blocking(Tickets.start)
+    ask = blocking(Tickets.ask)
+    send = blocking(Tickets.send)
+    complete = blocking(Tickets.complete)
+    fail = blocking(Tickets.fail)
+    active = blocking(Tickets.active)
+    state = blocking(Tickets.state)
+    chat = blocking(Tickets.chat)
+    history = blocking(Tickets.history)
+
+
 class BlockingDeadLetters(Blocking[DeadLetters]):
     """The calls of `bridge.dead_letters`."""
 
@@ -81,6 +96,7 @@ class BlockingBridge(Blocking[Bridge]):
         """The log beneath: whatever has no call of its own here."""
         self.sessions = BlockingSessions(bridge.sessions, self._portal)
         self.conversations = BlockingConversations(bridge.conversations, self._portal)
+        self.tickets = BlockingTickets(bridge.tickets, self._portal)
         self.dead_letters = BlockingDeadLetters(bridge.dead_letters, self._portal)
         """What was given up on: list, get, count."""
         self.log_event = bridge.log_event

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -20,6 +20,7 @@ from consumers.dead_letters import persist_failed_delivery
 from consumers.delivery import DELIVERY_GROUP
 from consumers.replaying import ReplayReport, Send, replay_dead_letters
 from eventlog.errors import UserNotAllowed
+from eventlog.event import Event
 from eventlog.log import EventLog
 from eventlog.session import SessionMode
 from eventlog.writer import AppendResult
@@ -79,6 +80,7 @@ class Bridge(MessageCalls):
         owner: str | None = None,
         projections: Sequence[Projection] | None = DEFAULT_PROJECTIONS,
         platforms: Mapping[str, Allowed] | None = None,
+        types: Iterable[type[Event]] = (),
         **arguments: Any,
     ) -> Self:
         """Return the bridge, to be entered with `async with` or awaited.
@@ -88,7 +90,8 @@ class Bridge(MessageCalls):
         be the same in all of them, None leaves it to the others. `platforms` names the platforms and
         who may use the bot there, as `allow` does. All else as for `EventLog.open`.
         """
-        log = EventLog.open(url, types=event_types_of(projections or ()), **arguments)
+        known = (*event_types_of(projections or ()), *types)
+        log = EventLog.open(url, types=known, **arguments)
         return cls(log, owner=owner, projections=projections, platforms=platforms)
 
     async def __aenter__(self) -> Self:

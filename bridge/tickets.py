@@ -126,7 +126,7 @@ class Tickets:
             return found.id
         return started.id
 
-    async def ask(self, ticket: str, text: str, **arguments: Any) -> str:
+    async def ask(self, /, ticket: str, text: str, **arguments: Any) -> str:
         """Start a session that answers one question; all else as `start`."""
         return await self.start(ticket, text, kind="ask", **arguments)
 

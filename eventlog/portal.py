@@ -9,6 +9,7 @@ A blocking class names each async method once; signature, types and docstring ar
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import threading
@@ -27,6 +28,7 @@ import anyio
 from anyio.from_thread import BlockingPortal
 
 from eventlog.errors import LogNotOpen
+from eventlog.tasks import end
 
 A = TypeVar("A")
 P = ParamSpec("P")
@@ -200,17 +202,57 @@ def blocking_context(
     @wraps(method)
     @contextmanager
     def call(self: Blocking[Any], *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
-        manager = self._bound(method)(*args, **kwargs)
-        entered = self._portal.call(manager.__aenter__)
+        inside = _Inside(self._bound(method)(*args, **kwargs))
+        value = self._portal.call(inside.enter)
         try:
-            yield entered
+            yield value
         except BaseException as error:
-            if not self._portal.call(manager.__aexit__, type(error), error, error.__traceback__):
+            if not self._portal.call(inside.leave, error):
                 raise
         else:
-            self._portal.call(manager.__aexit__, None, None, None)
+            self._portal.call(inside.leave, None)
 
     return cast("Method[P, AbstractContextManager[T]]", call)
+
+
+class _Inside(Generic[T]):
+    """An async context manager that two calls enter and leave, in one task as it may expect."""
+
+    def __init__(self, manager: AbstractAsyncContextManager[T]) -> None:
+        self._manager = manager
+
+    async def enter(self) -> T:
+        """Return what the manager gives; cancelled, it is left again."""
+        self._entered: asyncio.Future[T] = asyncio.Future()
+        self._left: asyncio.Future[BaseException | None] = asyncio.Future()
+        self._task = asyncio.create_task(self._stay())
+        try:
+            return await self._entered
+        except asyncio.CancelledError:
+            await end(self._task)
+            raise
+
+    async def leave(self, error: BaseException | None) -> bool:
+        """Return whether the manager makes nothing of the error."""
+        self._left.set_result(error)
+        return await self._task
+
+    async def _stay(self) -> bool:
+        try:
+            value = await self._manager.__aenter__()
+        except Exception as error:  # noqa: BLE001 - it is raised where `enter` was called
+            if not self._entered.done():
+                self._entered.set_exception(error)
+            return False
+        if not self._entered.done():
+            self._entered.set_result(value)
+        error = None
+        try:
+            error = await self._left
+        finally:
+            traceback = None if error is None else error.__traceback__
+            is_fine = await self._manager.__aexit__(error and type(error), error, traceback)
+        return bool(is_fine)
 
 
 class BlockingIterator(Generic[T]):

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import logging
+from collections.abc import Sequence
+
+import pytest
 
 from bridge import Bridge
 from consumers import DeliveryHandlers, Retry, Worker
 from consumers.dead_letters import Letter
 from consumers.senders.sender import Delivery, Receipt
-from eventlog import Attachment, EventLog, MessageQueued, MessageSent
-from eventlog.errors import SendFailed
+from eventlog import Attachment, Event, EventLog, MessageQueued, MessageSent
+from eventlog.errors import SendFailed, UnknownPlatform, UserNotAllowed
+from projections.builtin import DEFAULT_PROJECTIONS
+from projections.projection import Projection
 
 LONGEST = "x" * 20_000
 
@@ -76,6 +82,45 @@ async def test_what_was_given_up_is_sent_by_the_bot_itself_once(log: EventLog) -
     assert sorted(tried) == [("phone:7", "one", None), ("phone:8", LONGEST, "991")]
     assert (await bridge.replay_dead_letters(take)).tried == 0
     assert await bridge.dead_letters.counts_by_status() == {"resolved": 2}
+
+
+@pytest.mark.parametrize("projections", [DEFAULT_PROJECTIONS, None], ids=["projecting", "alone"])
+async def test_who_may_not_use_the_bot_is_dropped_before_anything_is_recorded(
+    server_url: str, caplog: pytest.LogCaptureFixture, projections: Sequence[Projection] | None
+) -> None:
+    caplog.set_level(logging.DEBUG, "eventlog.bridge")
+    async with Bridge.open(
+        server_url,
+        key_prefix=f"bridge-allowed{bool(projections)}",
+        projections=projections,
+        platforms={"telegram": {7}},
+    ) as bridge:
+        assert await bridge.receive("telegram", 9, "hello") is None
+        with pytest.raises(UserNotAllowed, match="user '9' of telegram"):
+            await bridge.sessions.resolve("telegram", 9)
+        with pytest.raises(UnknownPlatform, match="telgram"):
+            await bridge.receive("telgram", 7, "hello")
+        assert sum(head.n for head in await bridge.log.heads()) == 0
+        told = [record.__dict__["event"] for record in caplog.records]
+        assert told == ["user_not_allowed"] * 2
+
+        received = await bridge.receive("telegram", 7, "hello")
+        assert received is not None
+        assert received.session.user == "7"
+        bridge.allow("telegram", {9})
+        assert await bridge.receive("telegram", 7, "hello again") is None
+        assert (await bridge.receive("telegram", 9, "hello")) is not None
+
+
+class Paid(Event, tag="invoice.paid", frozen=True, kw_only=True):
+    amount_cents: int
+
+
+async def test_a_bridge_knows_the_event_types_it_is_given(server_url: str) -> None:
+    async with Bridge.open(server_url, key_prefix="bridge-types", types=[Paid]) as bridge:
+        await bridge.log.append(Paid(conversation="c", amount_cents=995))
+        [entry] = await bridge.log.read(conversation="c")
+        assert isinstance(entry.event, Paid)
 
 
 async def test_a_bridge_opens_and_closes_its_log(server_url: str) -> None:

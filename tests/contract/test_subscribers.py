@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+
+import pytest
+
 from consumers import Context, Handlers, Retry, Worker
 from eventlog import EventLog, JobQueued, MessageReceived, MessageSent
 from projections.views.dead_letters import DeadLetters
@@ -50,6 +54,33 @@ async def test_one_that_only_listens_leaves_nothing_behind(log: EventLog) -> Non
     tail = await log.tail("start")
     assert (await anext(tail)).event.text == "one"  # type: ignore[attr-defined]
     assert sorted([key async for key in log.client.scan_iter(f"*{log.keys.log}*")]) == before
+
+
+async def test_a_callback_that_fails_is_logged_and_the_bus_goes_on(
+    log: EventLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "eventlog")
+    other, seen = Subscriber(log, "other"), list[str]()
+    failing = Worker(log, "failing", Handlers(retry=Retry(attempts=2, first_delay_s=0)))
+
+    @failing.on(MessageReceived)
+    async def note(event: MessageReceived, context: Context) -> None:  # noqa: ARG001
+        if event.text == "one":
+            raise RuntimeError("a slip of the callback's")
+        seen.append(event.text)
+
+    await say(log, "one", "two")
+    for worker in (failing, other.worker):
+        await worker.run_once()
+    assert (await failing.status()).lag_count == 0
+    assert seen == ["two"]
+    assert other.seen == ["one", "two"]
+    told = [record.__dict__.get("event") for record in caplog.records]
+    assert [each for each in told if each in ("attempt_failed", "entry_parked")] == [
+        "attempt_failed",
+        "entry_parked",
+    ]
+    assert "a slip of the callback's" in caplog.text
 
 
 async def test_a_job_is_tried_so_often_and_then_parked_and_the_next_one_goes_on(
