@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from analytics.past import ArchivedPast
 from bridge.erasing import ERASURES_CONVERSATION, erase, erase_again, ledger_of
-from eventlog import ErasureCompleted, EventLog, MessageReceived
+from eventlog import ErasureCompleted, EventLog
 from eventlog.errors import ConfigurationError, InvalidQuery
 from projections.building.verifying import verify
 from projections.builtin import DEFAULT_PROJECTIONS
 from projections.views.dead_letters import DeadLetters
 from projections.views.history import History
 from projections.views.sessions import Sessions
-from analytics.past import ArchivedPast
 from tests.erasing import (
     CHAT,
     NEIGHBOUR,
