@@ -73,14 +73,14 @@ def life_of(chat: str, user: str, words: str) -> list[Event]:
 
 
 @asynccontextmanager
-async def opened(server_url: str, folder: Path) -> AsyncIterator[EventLog]:
+async def opened(server_url: str, folder: Path, **settings: Any) -> AsyncIterator[EventLog]:
     """Give a fresh log of 4 partitions whose archive and ledger are in the folder.
 
     Its keys are deleted at the end, because a secret is looked for on the whole server.
     """
     prefix = f"erase{next(_numbers)}"
     async with EventLog.open(
-        server_url, key_prefix=prefix, partition_count=4, data_dir=str(folder)
+        server_url, key_prefix=prefix, partition_count=4, data_dir=str(folder), **settings
     ) as log:
         try:
             yield log
