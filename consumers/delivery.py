@@ -52,6 +52,8 @@ class DeliveryHandlers(Handlers):
             await sender.close()
 
     async def _deliver(self, message: MessageQueued, context: Context) -> None:
+        if message.is_erased:
+            return  # there is nothing left to send
         platform = platform_of(message)
         sender = self._senders.get(platform)
         if sender is None:

@@ -46,7 +46,7 @@ async def in_hand_count(log: EventLog, partition: int, is_erased: IsErased) -> i
         while True:
             with in_our_words(log.settings):
                 try:
-                    page = await log.client.xpending_range(stream, group, start, "+", PAGE)
+                    page: Any = await log.client.xpending_range(stream, group, start, "+", PAGE)
                 except ResponseError as error:
                     if not str(error).startswith("NOGROUP"):
                         raise

@@ -21,6 +21,9 @@ from eventlog.errors import UndecodablePayload
 from eventlog.event import MAX_NAME_CHARACTERS, Event, UnknownEvent
 from eventlog.vocabulary import (
     VOCABULARY,
+    ConversationCleared,
+    ConversationCompacted,
+    ConversationMapped,
     DeadLetterParked,
     DeliveryFailed,
     EventErased,
@@ -36,6 +39,7 @@ _KEPT = frozenset(
     {
         # what links an event to others
         "letter", "group", "origin", "version", "delivery", "call", "previous_session", "runner",
+        "home", "owner",
         # what kind of thing happened, how often, for how long
         "name", "agent", "project", "platform", "event_type", "was", "attempt", "attempts",
         "duration_ms", "unhandled_count", "erasure", "entry_count", "row_count", "segment_count",
@@ -43,6 +47,13 @@ _KEPT = frozenset(
     }
 )  # fmt: skip
 """Fields of the vocabulary that are no content."""
+
+_KEPT_OF: dict[type[Event], frozenset[str]] = {
+    ConversationMapped: frozenset({"user"}),
+    ConversationCleared: frozenset({"user"}),
+    ConversationCompacted: frozenset({"user"}),
+}
+"""Fields that are content in other types: a member's mapping in a group is found by who that is."""
 
 _CODES: dict[type[Event], frozenset[str]] = {
     DeliveryFailed: frozenset({"reason", "code"}),
@@ -128,7 +139,9 @@ def _is_valid(event: Event) -> bool:
 @functools.cache
 def _blanks(event_type: type[Event]) -> dict[str, Callable[[], Any]]:
     """Return the fields that hold content, each with what gives its blank value."""
-    kept = _KEPT if event_type in VOCABULARY else event_type.KEPT_WHEN_ERASED
+    kept = event_type.KEPT_WHEN_ERASED
+    if event_type in VOCABULARY:
+        kept = _KEPT | _KEPT_OF.get(event_type, frozenset())
     return {
         field.name: functools.partial(_blank, field)
         for field in msgspec.structs.fields(event_type)

@@ -357,12 +357,12 @@ class ErasureCompleted(Event, frozen=True, kw_only=True, tag="erasure.completed"
     erasure: Name
     scope: str
     """`chat` or `user`."""
-    entry_count: int
+    entry_count: int = 0
     """Entries of the log that were rewritten."""
-    row_count: int
+    row_count: int = 0
     """Rows of the archive that were."""
-    segment_count: int
-    partition_count: int
+    segment_count: int = 0
+    partition_count: int = 0
     """In which anything was found."""
     is_repeat: bool = False
     """Whether the ledger asked for it again, as after a restored backup."""

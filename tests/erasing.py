@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,8 @@ SECRET = "wolverine"
 CHAT, NEIGHBOUR = "telegram:42", "telegram:43"
 USER = "7"
 
+_numbers = itertools.count(1)
+
 
 def life_of(chat: str, user: str, words: str) -> list[Event]:
     """Return events of every kind that may hold content, with the words in each place for it."""
@@ -65,6 +70,30 @@ def life_of(chat: str, user: str, words: str) -> list[Event]:
         BridgeEvent(**base, event_type="error", data={"said": words}),
         SessionTransitioned(**base, to_status="dormant", reason=f"{words} fell silent"),
     ]  # fmt: skip
+
+
+@asynccontextmanager
+async def opened(server_url: str, folder: Path, **settings: Any) -> AsyncIterator[EventLog]:
+    """Give a fresh log of 4 partitions whose archive and ledger are in the folder.
+
+    Its keys are deleted at the end, because a secret is looked for on the whole server.
+    """
+    prefix = f"erase{next(_numbers)}"
+    async with EventLog.open(
+        server_url, key_prefix=prefix, partition_count=4, data_dir=str(folder), **settings
+    ) as log:
+        try:
+            yield log
+        finally:
+            keys = [key async for key in log.client.scan_iter(f"{{{prefix}[:}}]*")]
+            await log.client.delete(*keys)
+
+
+async def is_nowhere(log: EventLog) -> None:
+    """Check that the secret is nowhere: not on the server, in no file, in no answer."""
+    assert await on_server(log.client) == []
+    assert in_files(log.settings.data_path) == []
+    assert await in_sql(log) == 0
 
 
 async def archive(log: EventLog) -> None:

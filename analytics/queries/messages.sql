@@ -14,6 +14,7 @@ SELECT
     attachments,
     metadata,
     delivery,
+    is_erased,
     id,
     appended_at,
     partition,

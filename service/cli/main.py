@@ -16,6 +16,7 @@ from eventlog.settings import load_settings, mask_url
 from service.cli import (
     demo,
     doctor,
+    erasing,
     grouping,
     importing,
     lettering,
@@ -77,7 +78,7 @@ def options(
 
 
 for module in (
-    demo, running, working, importing, looking, lettering, grouping, querying, projecting, doctor,
+    demo, running, working, importing, looking, lettering, grouping, querying, projecting, erasing, doctor,
 ):  # fmt: skip
     module.register(app)
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -23,26 +22,20 @@ from tests.erasing import (
     archive,
     in_files,
     in_sql,
+    is_nowhere,
     life_of,
     on_server,
+    opened,
     places,
     project,
     storage_of,
 )
 
-_numbers = itertools.count(1)
-
 
 @pytest.fixture
 async def log(server_url: str, tmp_path: Path) -> AsyncIterator[EventLog]:
-    """A log whose archive and ledger are the test's own."""
-    prefix = f"erase{next(_numbers)}"
-    async with EventLog.open(
-        server_url, key_prefix=prefix, partition_count=4, data_dir=str(tmp_path)
-    ) as opened:
-        yield opened
-        keys = [key async for key in opened.client.scan_iter(f"{{{prefix}*")]
-        await opened.client.delete(*keys)
+    async with opened(server_url, tmp_path) as log:
+        yield log
 
 
 async def lived(log: EventLog) -> None:
@@ -51,12 +44,6 @@ async def lived(log: EventLog) -> None:
     await archive(log)
     await log.append(life_of(CHAT, USER, SECRET)[2:5] + life_of(NEIGHBOUR, "8", "badger")[2:5])
     await project(log)
-
-
-async def is_nowhere(log: EventLog) -> None:
-    assert await on_server(log.client) == []
-    assert in_files(log.settings.data_path) == []
-    assert await in_sql(log) == 0
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,8 @@ NAMES = [
     "transcript.cleared",
     "values.changed",
     "group.retired",
+    "event.erased",
+    "erasure.completed",
     "bridge.event",
 ]
 
