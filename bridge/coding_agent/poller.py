@@ -105,13 +105,18 @@ class Poller:
         while True:
             try:
                 async with self._lock.hold():
-                    return await self._follow()
+                    outcome = await self._follow()
             except LogUnavailable as error:
                 await self._log.clock.sleep(self._after_outage(error))
+            else:
+                if outcome is not None:
+                    return outcome
+                _log.warning("session_lock_lost", session=self._session.id)
 
-    async def _follow(self) -> Outcome:
+    async def _follow(self) -> Outcome | None:
+        """Return how the session ended, None where somebody else may follow it by now."""
         self._changed_s = self._log.clock.monotonic_s()
-        while True:
+        while await self._lock.is_ours():
             delay_s = self._patience.interval_ms / 1000
             try:
                 outcome = await self.poll()
@@ -125,6 +130,7 @@ class Poller:
             if outcome is not None:
                 return outcome
             await self._log.clock.sleep(delay_s)
+        return None
 
     async def poll(self) -> Outcome | None:
         """Look once; return how the session ended, None while it goes on.

@@ -315,6 +315,21 @@ class TestPollers:
         assert sorted(said) == sorted(SAID)
         assert len(await followed.entries(ToolCalled)) == len(TOOLS)
 
+    async def test_one_that_lost_its_lock_takes_it_again(
+        self, log: EventLog, caplog: pytest.LogCaptureFixture
+    ):
+        async with CodingAgent([frames(recording())[RUNNING]]) as agent:
+            followed = await Followed(log, agent).start()
+            poller = await followed.poller()
+            following = asyncio.create_task(poller.run())
+            await eventually(lambda: agent.look_count > 3)
+            poller._lock._is_lost = True  # as after a pause longer than the lease
+            await eventually(lambda: "session_lock_lost" in caplog.text)
+            agent.frames = [recording()]
+            assert await asyncio.wait_for(following, 10) == "completed"
+        assert caplog.text.count("session_lock_lost") == 1
+        await followed.assert_whole()
+
     async def test_a_session_ended_by_somebody_else_stops_the_agent(self, log: EventLog):
         async with CodingAgent([frames(recording())[9]]) as agent:
             followed = await Followed(log, agent).start()
