@@ -21,10 +21,9 @@ from bridge.coding_agent.shapes import AgentMessage, Snapshot
 from bridge.sessions import SessionCalls
 from consumers.retry import Retry
 from eventlog.errors import InvalidEvent, LogUnavailable, SendFailed, VersionConflict
-from eventlog.exclusive_lease import ExclusiveLease
-from eventlog.lease import new_owner
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
+from eventlog.named_lock import NamedLock
 from eventlog.session import TERMINAL, SessionStatus
 from projections.views.sessions import Session, Sessions
 from projections.views.tickets import ticket_of
@@ -89,8 +88,7 @@ class Poller:
         self._patience = patience
         self._sessions = SessionCalls(log)
         self._view = Sessions(log)
-        partition = log.partition_of(session.conversation)
-        self._lock = ExclusiveLease(log, f"agent:{session.id}", partition, new_owner())
+        self._lock = NamedLock(log, session.conversation, f"agent:{session.id}")
         self._recorded = Recorded(log, session.conversation, session.id)
         self._rnd = random.Random()  # noqa: S311 - it only spreads retries
         self._failure_count = 0
