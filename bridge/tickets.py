@@ -143,6 +143,8 @@ class Tickets:
         With a `message_id` of yours a repeated call says nothing more. Raises IllegalTransition where
         the session has ended, SessionMissing, InvalidEvent and its kin.
         """
+        if not text:
+            raise InvalidEvent("nothing is said with an empty text.")
         named: dict[str, Any] = {}
 
         async def decide() -> AppendResult:

@@ -69,9 +69,11 @@ class ExclusiveLease:
         try:
             yield
         finally:
-            await end(renewing)  # a renewal under way would take it again
-            with suppress(EventLogError):  # then it lapses by itself
-                await self._give_back()
+            try:
+                await end(renewing)  # a renewal under way would take it again
+            finally:  # also where the holder is cancelled just now: without a server nothing lapses
+                with suppress(EventLogError):  # then it lapses by itself
+                    await self._give_back()
 
     async def is_ours(self) -> bool:
         """Renew it and return whether nobody else had it since `hold` took it.

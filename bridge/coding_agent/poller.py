@@ -21,10 +21,9 @@ from bridge.coding_agent.shapes import AgentMessage, Snapshot
 from bridge.sessions import SessionCalls
 from consumers.retry import Retry
 from eventlog.errors import InvalidEvent, LogUnavailable, SendFailed, VersionConflict
-from eventlog.exclusive_lease import ExclusiveLease
-from eventlog.lease import new_owner
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
+from eventlog.named_lock import NamedLock
 from eventlog.session import TERMINAL, SessionStatus
 from projections.views.sessions import Session, Sessions
 from projections.views.tickets import ticket_of
@@ -89,8 +88,7 @@ class Poller:
         self._patience = patience
         self._sessions = SessionCalls(log)
         self._view = Sessions(log)
-        partition = log.partition_of(session.conversation)
-        self._lock = ExclusiveLease(log, f"agent:{session.id}", partition, new_owner())
+        self._lock = NamedLock(log, session.conversation, f"agent:{session.id}")
         self._recorded = Recorded(log, session.conversation, session.id)
         self._rnd = random.Random()  # noqa: S311 - it only spreads retries
         self._failure_count = 0
@@ -105,13 +103,18 @@ class Poller:
         while True:
             try:
                 async with self._lock.hold():
-                    return await self._follow()
+                    outcome = await self._follow()
             except LogUnavailable as error:
                 await self._log.clock.sleep(self._after_outage(error))
+            else:
+                if outcome is not None:
+                    return outcome
+                _log.warning("session_lock_lost", session=self._session.id)
 
-    async def _follow(self) -> Outcome:
+    async def _follow(self) -> Outcome | None:
+        """Return how the session ended, None where somebody else may follow it by now."""
         self._changed_s = self._log.clock.monotonic_s()
-        while True:
+        while await self._lock.is_ours():
             delay_s = self._patience.interval_ms / 1000
             try:
                 outcome = await self.poll()
@@ -125,6 +128,7 @@ class Poller:
             if outcome is not None:
                 return outcome
             await self._log.clock.sleep(delay_s)
+        return None
 
     async def poll(self) -> Outcome | None:
         """Look once; return how the session ended, None while it goes on.

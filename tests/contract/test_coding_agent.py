@@ -16,13 +16,14 @@ from bridge.tickets import Tickets
 from consumers import Retry, Worker
 from consumers.senders.http_client import HttpLimits
 from eventlog import EventLog, MessageReceived, MessageSent, ToolCalled, ToolReturned
+from eventlog.clock import SystemClock
 from eventlog.errors import InvalidEvent
 from eventlog.tasks import end
 from projections.views.sessions import Session
 from tests.coding_agent import QUESTION, SESSION, CodingAgent, frames, recording
 from tests.platforms import Answer, Behaviour, Cut, Garbage, Hold
 from tests.support import eventually
-from tests.working import AdjustableClock, at_work
+from tests.working import at_work
 
 QUICK = Patience(
     interval_ms=1,
@@ -98,6 +99,17 @@ async def follow(log: EventLog, agent: CodingAgent, **arguments: Any) -> tuple[F
     followed = await Followed(log, agent).start()
     poller = await followed.poller(**arguments)
     return followed, await asyncio.wait_for(poller.run(), 10)
+
+
+class Hurried(SystemClock):
+    """The machine's clock, but nobody sleeps for long."""
+
+    def __init__(self) -> None:
+        self.slept_s: list[float] = []
+
+    async def sleep(self, duration_s: float) -> None:
+        self.slept_s.append(duration_s)
+        await asyncio.sleep(0.001)
 
 
 class TestFollowing:
@@ -179,20 +191,15 @@ class TestFollowing:
                 Poller(log, agent.client(), session, SESSION)
 
     async def test_it_looks_at_its_interval_by_the_log_s_clock(self, server_url: str):
-        clock = AdjustableClock()
+        clock = Hurried()
         async with (
             EventLog.open(server_url, key_prefix="paced", partition_count=2, clock=clock) as log,
-            CodingAgent([frames(recording())[5]]) as agent,
+            CodingAgent() as agent,
         ):
-            followed = await Followed(log, agent).start()
-            patience = QUICK._replace(interval_ms=3_600_000, silence_s=1e9)
-            following = await followed.in_background(patience)
-            await eventually(lambda: agent.look_count == 1)
-            for count in (2, 3, 4):
-                await eventually(lambda: clock._moved is not None)
-                clock.put_forward(3_600_000)
-                await eventually(lambda count=count: agent.look_count >= count)
-            await end(following)
+            _, outcome = await follow(log, agent, patience=QUICK._replace(interval_ms=700))
+        assert outcome == "completed"
+        looks = 1 + len(frames(recording()))
+        assert clock.slept_s.count(0.7) == looks - 1, "one rest between two looks"
 
 
 FAULTS: dict[str, Behaviour] = {
@@ -314,6 +321,21 @@ class TestPollers:
         said = await followed.said()
         assert sorted(said) == sorted(SAID)
         assert len(await followed.entries(ToolCalled)) == len(TOOLS)
+
+    async def test_one_that_lost_its_lock_takes_it_again(
+        self, log: EventLog, caplog: pytest.LogCaptureFixture
+    ):
+        async with CodingAgent([frames(recording())[RUNNING]]) as agent:
+            followed = await Followed(log, agent).start()
+            poller = await followed.poller()
+            following = asyncio.create_task(poller.run())
+            await eventually(lambda: agent.look_count > 3)
+            poller._lock._is_lost = True  # as after a pause longer than the lease
+            await eventually(lambda: "session_lock_lost" in caplog.text)
+            agent.frames = [recording()]
+            assert await asyncio.wait_for(following, 10) == "completed"
+        assert caplog.text.count("session_lock_lost") == 1
+        await followed.assert_whole()
 
     async def test_a_session_ended_by_somebody_else_stops_the_agent(self, log: EventLog):
         async with CodingAgent([frames(recording())[9]]) as agent:

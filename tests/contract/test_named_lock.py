@@ -128,6 +128,24 @@ async def test_who_gives_up_waiting_leaves_nothing_behind(any_log: EventLog) -> 
         pass
 
 
+@pytest.mark.parametrize("moment", range(6))
+async def test_who_is_cancelled_while_giving_it_back_has_given_it_back(moment: int) -> None:
+    async with EventLog.in_memory() as log:  # where nothing lapses
+        begun = asyncio.Event()
+
+        async def hold_for_a_moment() -> None:
+            async with NamedLock(log, "chat:1", "agent").hold():
+                begun.set()
+
+        holder = asyncio.create_task(hold_for_a_moment())
+        await begun.wait()
+        await turns(moment)
+        holder.cancel()
+        await asyncio.wait([holder])
+        async with asyncio.timeout(1), NamedLock(log, "chat:1", "agent").hold():
+            pass
+
+
 async def test_processes_take_turns(log: EventLog, server_url: str) -> None:
     processes = [await holding_process(log, server_url, 25) for _ in range(2)]
     try:
