@@ -33,29 +33,41 @@ class ValueStore:
             return {}
         return {key: from_json_text(text) for key, text in kept.values.items()}
 
-    async def replace(self, conversation: str, name: str, values: Mapping[str, Any]) -> None:
-        """Keep these and nothing else. Raises InvalidEvent for what does not fit into JSON."""
-        await self._change(conversation, name, values, is_whole=True)
-
-    async def update(
-        self, conversation: str, name: str, changes: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """Keep these beside what there is and return all. Raises InvalidEvent."""
-        if changes:
-            await self._change(conversation, name, changes, is_whole=False)
-        return await self.get(conversation, name)
-
-    async def _change(
-        self, conversation: str, name: str, values: Mapping[str, Any], *, is_whole: bool
+    async def replace(
+        self, conversation: str, name: str, values: Mapping[str, Any], *, user: str | None = None
     ) -> None:
+        """Keep these and nothing else.
+
+        `user` is whose they are: they go when that person is erased. Raises InvalidEvent for what
+        does not fit into JSON.
+        """
         await self._log.append(
             ValuesChanged(
                 conversation=conversation,
                 name=name,
-                values={
-                    key: to_json_text(value, f"value {key!r}") for key, value in values.items()
-                },
-                is_whole=is_whole,
+                values=_texts(values),
+                is_whole=True,
+                user=user,
                 occurred_at=self._log.clock.now_us(),
             )
         )
+
+    async def update(
+        self, conversation: str, name: str, changes: Mapping[str, Any], *, user: str | None = None
+    ) -> dict[str, Any]:
+        """Keep these beside what there is and return all; else as `replace`."""
+        if changes:
+            await self._log.append(
+                ValuesChanged(
+                    conversation=conversation,
+                    name=name,
+                    values=_texts(changes),
+                    user=user,
+                    occurred_at=self._log.clock.now_us(),
+                )
+            )
+        return await self.get(conversation, name)
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {key: to_json_text(value, f"value {key!r}") for key, value in values.items()}

@@ -324,12 +324,14 @@ class TranscriptCleared(TranscriptChange, frozen=True, kw_only=True, tag="transc
 class ValuesChanged(Event, frozen=True, kw_only=True, tag="values.changed"):
     """Values kept under a name of the conversation changed; each is JSON text.
 
-    Those given take the place of the former, others stay, or with `is_whole` go.
+    Those given take the place of the former, others stay, or with `is_whole` go. `user` is whose
+    they are.
     """
 
     name: str
     values: dict[str, str]
     is_whole: bool = False
+    user: str | None = None
 
 
 class GroupRetired(Event, frozen=True, kw_only=True, tag="group.retired"):

@@ -44,7 +44,7 @@ class EventLogStorage(BaseStorage):
         """Keep the state; None forgets it."""
         text = state.state if isinstance(state, State) else state
         values = {} if text is None else {"state": text}
-        await self._values.replace(*self._place(key, "state"), values)
+        await self._values.replace(*self._place(key, "state"), values, user=str(key.user_id))
 
     async def get_state(self, key: StorageKey) -> str | None:
         """Return the state, or None."""
@@ -53,7 +53,8 @@ class EventLogStorage(BaseStorage):
 
     async def set_data(self, key: StorageKey, data: Mapping[str, Any]) -> None:
         """Keep this data and no other. Raises DataNotDictLikeError, InvalidEvent."""
-        await self._values.replace(*self._place(key, "data"), _checked(data))
+        place = self._place(key, "data")
+        await self._values.replace(*place, _checked(data), user=str(key.user_id))
 
     async def get_data(self, key: StorageKey) -> dict[str, Any]:
         """Return the data, empty where there is none."""
@@ -61,7 +62,8 @@ class EventLogStorage(BaseStorage):
 
     async def update_data(self, key: StorageKey, data: Mapping[str, Any]) -> dict[str, Any]:
         """Keep this data beside what there is and return all; what others keep at once stays too."""
-        return await self._values.update(*self._place(key, "data"), _checked(data))
+        place = self._place(key, "data")
+        return await self._values.update(*place, _checked(data), user=str(key.user_id))
 
     async def close(self) -> None:
         """Do nothing: the log belongs to whoever opened it."""

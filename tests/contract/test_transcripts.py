@@ -14,6 +14,7 @@ import pytest
 
 from analytics import Archiver, DirectoryStorage
 from analytics.past import ArchivedPast
+from bridge.erasing import erase
 from bridge.transcripts import TranscriptStore
 from bridge.values import ValueStore
 from eventlog.errors import HistoryGap
@@ -141,6 +142,7 @@ async def test_each_of_many_who_pop_gets_another_item(log: EventLog) -> None:
 
 POPPING = """
 import asyncio, sys
+from bridge.erasing import erase
 from bridge.transcripts import TranscriptStore
 from eventlog import EventLog
 
@@ -219,3 +221,35 @@ async def test_changes_of_many_at_once_all_stay(log: EventLog) -> None:
     await stores[0].replace("c", "v", {})
     await Projector(log).run_until_caught_up()
     assert await stores[0].get("c", "v") == {}
+
+
+async def test_what_is_erased_is_gone_and_what_follows_is_right(
+    world: World, tmp_path: Path
+) -> None:
+    user = str(7)
+    async with EventLog.open(
+        world.log.server_url, key_prefix=f"{tmp_path.name}-erased", data_dir=str(tmp_path)
+    ) as log:
+        store, values = TranscriptStore(log), ValueStore(log)
+        await store.append("other", "agent", ["kept"])
+        await store.append(*PLACE, ["a secret", "another", "third"], project="p")
+        assert await store.pop(*PLACE) == "third"
+        await values.update("group", "7", {"a": "secret"}, user=user)
+        await values.update("group", "8", {"a": "kept"}, user="8")
+        await Projector(log).run_until_caught_up()
+        await erase(log, chat=PLACE[0])
+        await erase(log, user=user)
+        assert (await store.items(*PLACE)).items == []
+        assert await store.pop(*PLACE) is None
+        assert [each.name for each in (await store.list()).items] == ["agent"]
+        await store.append(*PLACE, ["new", "newer"])
+        assert await store.pop(*PLACE) == "newer"
+        assert (await store.items(*PLACE)).items == ["new"]
+        assert (await store.items("other", "agent")).items == ["kept"]
+        known = await store.get(*PLACE)
+        assert known is not None
+        assert (known.item_count, known.version) == (1, 4)
+        assert (await values.get("group", "7"), await values.get("group", "8")) == (
+            {},
+            {"a": "kept"},
+        )
