@@ -70,15 +70,18 @@ class SessionRecord(NamedTuple):
 
 def conversation_of(values: Values[str, Any], reading: Reading) -> str | None:
     """Return `platform:chat`, None where there is no chat. Raises BadRecord."""
-    return _conversation(values.get("conversation"), values.get("platform"), reading.platform)
+    chat = values.get("conversation")
+    if isinstance(chat, dict | list):
+        raise BadRecord("a chat that is no id")
+    return _conversation(chat, text_of(values.get("platform")), reading.platform)
 
 
-@lru_cache(maxsize=10_000)
-def _conversation(chat_id: Any, platform_name: Any, default: str) -> str | None:
+@lru_cache(maxsize=10_000, typed=True)
+def _conversation(chat_id: Any, platform: str, default: str) -> str | None:
     chat = text_of(chat_id).strip()
     if not chat:
         return None
-    prefix = f"{text_of(platform_name).strip().lower() or default}:"
+    prefix = f"{platform.strip().lower() or default}:"
     return chat if chat.startswith(prefix) else prefix + chat
 
 
