@@ -168,7 +168,9 @@ def dead_letter(values: Values[str, Any], origin: str, reading: Reading) -> Even
     if not text:
         raise BadRecord("no text")
     content = f"{conversation}\n{occurred_at}\n{reply_to}\n{text}".encode()
-    letter = optional_text(values.get("letter")) or f"letter:{fingerprint(content)}"
+    letter = text_of(values.get("letter")) or fingerprint(content)
+    if letter.isdecimal() or not values.get("letter"):
+        letter = f"letter:{conversation}:{letter}"  # a number names a letter of one bridge only
     attempts = count_of(values.get("attempts"))
     return DeadLetterParked(
         conversation=conversation,
@@ -202,11 +204,10 @@ def bridge_event(values: Values[str, Any], origin: str, reading: Reading) -> Eve
         data = {**data, **given}
     elif not is_blank(given):
         data["data"] = given
-    event_id = optional_text(values.get("event"))
     return BridgeEvent(
         conversation=conversation_of(values, reading)
         or (f"bridge:{project}" if project else "bridge"),
-        id=event_id or origin,
+        id=origin,
         occurred_at=instant_us(values.get("time"), reading.zone),
         session=optional_text(values.get("session")),
         correlation_id=origin,
