@@ -18,6 +18,7 @@ from eventlog import EventLog
 from projections.builtin import DEFAULT_PROJECTIONS
 from projections.projection import DocumentProjection
 from tests.fault.importing_process import settings
+from tests.old_bridge import filled
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "data"
 LINES = 30_000
@@ -25,9 +26,10 @@ LINES = 30_000
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Real chats and sessions, and a larger made-up file, so that there is time to be killed."""
+    """Real chats, sessions and a bridge's database, and a larger file, so that there is time to die."""
     folder = tmp_path_factory.mktemp("source")
     shutil.copytree(EXAMPLES, folder / "examples")
+    filled(folder / "bridge.db", 3000)
     rnd = random.Random(11)
     with (folder / "events.jsonl").open("w") as file:
         for number in range(LINES):

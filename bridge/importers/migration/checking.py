@@ -243,10 +243,8 @@ def _unsettled(known: Known) -> Iterator[Difference]:
 
 def _off(each: Standing, detail: str) -> Difference:
     record = each.record
-    place = each.origin.split(":", 2)[-1]
-    return Difference(
-        "session", record.conversation, place, f"session {record.session!r}: {detail}"
-    )
+    told = f"session {record.session!r}: {detail}"
+    return Difference("session", record.conversation, str(each.number), told)
 
 
 def _us(moment: datetime | None) -> int | None:

@@ -69,7 +69,6 @@ SPELLINGS: dict[Kind, dict[str, tuple[str, ...]]] = {
     },
     "bridge_event": {
         "event_type": ("event_type", "type", "event"),
-        "event": ("event_id",),
         "conversation": _CHAT,
         "time": _TIME,
         "project": _PROJECT,

@@ -70,15 +70,18 @@ class SessionRecord(NamedTuple):
 
 def conversation_of(values: Values[str, Any], reading: Reading) -> str | None:
     """Return `platform:chat`, None where there is no chat. Raises BadRecord."""
-    return _conversation(values.get("conversation"), values.get("platform"), reading.platform)
+    chat = values.get("conversation")
+    if isinstance(chat, dict | list):
+        raise BadRecord("a chat that is no id")
+    return _conversation(chat, text_of(values.get("platform")), reading.platform)
 
 
-@lru_cache(maxsize=10_000)
-def _conversation(chat_id: Any, platform_name: Any, default: str) -> str | None:
+@lru_cache(maxsize=10_000, typed=True)
+def _conversation(chat_id: Any, platform: str, default: str) -> str | None:
     chat = text_of(chat_id).strip()
     if not chat:
         return None
-    prefix = f"{text_of(platform_name).strip().lower() or default}:"
+    prefix = f"{platform.strip().lower() or default}:"
     return chat if chat.startswith(prefix) else prefix + chat
 
 
@@ -165,7 +168,9 @@ def dead_letter(values: Values[str, Any], origin: str, reading: Reading) -> Even
     if not text:
         raise BadRecord("no text")
     content = f"{conversation}\n{occurred_at}\n{reply_to}\n{text}".encode()
-    letter = optional_text(values.get("letter")) or f"letter:{fingerprint(content)}"
+    letter = text_of(values.get("letter")) or fingerprint(content)
+    if letter.isdecimal() or not values.get("letter"):
+        letter = f"letter:{conversation}:{letter}"  # a number names a letter of one bridge only
     attempts = count_of(values.get("attempts"))
     return DeadLetterParked(
         conversation=conversation,
@@ -199,11 +204,10 @@ def bridge_event(values: Values[str, Any], origin: str, reading: Reading) -> Eve
         data = {**data, **given}
     elif not is_blank(given):
         data["data"] = given
-    event_id = optional_text(values.get("event"))
     return BridgeEvent(
         conversation=conversation_of(values, reading)
         or (f"bridge:{project}" if project else "bridge"),
-        id=event_id or origin,
+        id=origin,
         occurred_at=instant_us(values.get("time"), reading.zone),
         session=optional_text(values.get("session")),
         correlation_id=origin,

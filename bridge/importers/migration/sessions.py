@@ -110,16 +110,19 @@ async def known_sessions(log: EventLog, standings: Iterable[Standing]) -> list[K
         ids = [each.record.session for each in mine]
         sessions = await LiveDocuments(log, SESSIONS).get_many(partition, ids)
         pairs = list(zip(mine, sessions, strict=True))
-        current = current_sessions(each for each, seen in pairs if seen is not None)
+        begun = [each for each, seen in pairs if seen is not None and seen.status is not None]
+        current = current_sessions(begun)
         mapped = await LiveDocuments(log, CONVERSATIONS).get_many(partition, list(current))
         found.append(Known(pairs, [], list(zip(current.values(), mapped, strict=True))))
-        for each, seen in pairs:
-            if seen is not None and log.partition_of(each.record.session) != partition:
+        for each in begun:
+            if _is_elsewhere(log, each):
                 elsewhere.setdefault(log.partition_of(each.record.session), []).append(each)
     for partition, mine in elsewhere.items():
         ids = [each.record.session for each in mine]
-        homes = await LiveDocuments(log, SESSIONS).get_many(partition, ids)
-        lost = [each for each, home in zip(mine, homes, strict=True) if home is None]
+        records = await LiveDocuments(log, SESSIONS).get_many(partition, ids)
+        # A record without a version is of messages that name the session: it tells no home.
+        both = zip(mine, records, strict=True)
+        lost = [each for each, record in both if record is None or not record.version]
         found.append(Known([], lost, []))
     return found
 

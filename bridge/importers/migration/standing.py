@@ -72,9 +72,11 @@ def settle(source: Standing, known: Session | None) -> Change | None:
     record = source.record
     if known is None or known.status is None or known.status in TERMINAL:
         return None  # refused, or ended for good
-    if known.version > 1 and record.last_us < known.last_activity_at:
+    # Of one that was only started, messages imported since say nothing: they are the source's own.
+    seen_us = known.last_activity_at if known.version > 1 else known.started_at
+    if record.last_us < seen_us:
         return None
-    is_later = record.last_us > known.last_activity_at
+    is_later = record.last_us > seen_us
     if known.status == record.status or record.status == "pending":
         events = [_touched(source)] if is_later and record.status == "active" else []
     else:

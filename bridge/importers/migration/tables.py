@@ -25,7 +25,7 @@ _NAMED_BY: dict[Kind, tuple[str, ...]] = {
     "message": ("conversation", "time", "sender", "message_id"),
     "session": ("session", "time"),
     "dead_letter": ("letter", "conversation", "time"),
-    "bridge_event": ("event", "conversation", "time"),
+    "bridge_event": ("conversation", "time", "event_type"),
 }
 """Fields of a table's first row that name the table for ever: none that a bridge changes later."""
 
