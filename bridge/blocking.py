@@ -17,7 +17,7 @@ from consumers.dead_letters import Letter
 from consumers.delivery import DELIVERY_GROUP
 from consumers.replaying import ReplayReport
 from eventlog.blocking import BlockingEventLog, blocking_tail
-from eventlog.portal import Blocking, Portal, blocking, opening
+from eventlog.portal import Blocking, Portal, blocking, blocking_context, opening
 from projections.views.dead_letters import DeadLetters
 
 
@@ -40,6 +40,7 @@ class BlockingSessions(Blocking[SessionCalls]):
     fail = blocking(SessionCalls.fail)
     resume = blocking(SessionCalls.resume)
     dormant_all = blocking(SessionCalls.dormant_all)
+    lock = blocking_context(SessionCalls.lock)
     tail = blocking_tail(SessionCalls.tail)
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from bridge.deciding import MAX_DECISIONS
 from bridge.place import message_event_id
 from bridge.sessions import SessionCalls
+from eventlog.batch import Fence
 from eventlog.errors import IllegalTransition, InvalidEvent, VersionConflict
 from eventlog.log import EventLog
 from eventlog.past import Past
@@ -62,12 +63,14 @@ class MessageCalls:
         metadata: Mapping[str, Any] | None = None,
         request_id: str | None = None,
         occurred_at: int | None = None,
+        fence: Fence | None = None,
     ) -> AppendResult:
         """Record what somebody wrote, before anybody acts on it, and return where it stands.
 
         With the platform's `message_id` a message that is delivered twice is recorded once: the
         second result says `duplicate`. A session that was dormant is active again. `occurred_at` is
-        µs UTC. Raises InvalidEvent and its kin.
+        µs UTC. With the `fence` of the session's lock nothing is recorded once another
+        program has it. Raises InvalidEvent and its kin, Fenced.
         """
         at = _where(where)
         sender = at.user if sender is None else str(sender)
@@ -84,8 +87,8 @@ class MessageCalls:
             occurred_at=self._log.clock.now_us() if occurred_at is None else occurred_at,
         )
         if isinstance(where, Session) and where.status == "dormant":
-            return await self._waking(where, event)
-        return await self._log.append(event)
+            return await self._waking(where, event, fence)
+        return await self._log.append(event, fence=fence)
 
     async def sent(
         self,
@@ -102,6 +105,7 @@ class MessageCalls:
         metadata: Mapping[str, Any] | None = None,
         request_id: str | None = None,
         occurred_at: int | None = None,
+        fence: Fence | None = None,
     ) -> AppendResult:
         """Record what the bot said by itself, after the platform took it.
 
@@ -121,7 +125,8 @@ class MessageCalls:
                 message_type=message_type,
                 correlation_id=request_id,
                 occurred_at=self._log.clock.now_us() if occurred_at is None else occurred_at,
-            )
+            ),
+            fence=fence,
         )
 
     async def send(
@@ -139,6 +144,7 @@ class MessageCalls:
         metadata: Mapping[str, Any] | None = None,
         sender: str | None = None,
         request_id: str | None = None,
+        fence: Fence | None = None,
     ) -> AppendResult:
         """Queue a message for delivery and return where it stands in the log.
 
@@ -158,7 +164,8 @@ class MessageCalls:
                 sender=sender,
                 correlation_id=request_id,
                 occurred_at=self._log.clock.now_us(),
-            )
+            ),
+            fence=fence,
         )
 
     async def history(
@@ -195,7 +202,9 @@ class MessageCalls:
             "metadata": dict(metadata or {}),
         }
 
-    async def _waking(self, session: Session, event: MessageReceived) -> AppendResult:
+    async def _waking(
+        self, session: Session, event: MessageReceived, fence: Fence | None
+    ) -> AppendResult:
         """Append the message together with what wakes its session; alone, where it is awake.
 
         A session that lives elsewhere is woken by an event of its own.
@@ -203,7 +212,7 @@ class MessageCalls:
         if session.home is not None:
             with suppress(IllegalTransition):  # it has ended meanwhile
                 await self._sessions.resume(session.id)
-            return await self._log.append(event)
+            return await self._log.append(event, fence=fence)
         woken = SessionTransitioned(
             conversation=event.conversation,
             session=session.id,
@@ -221,12 +230,13 @@ class MessageCalls:
                 _, result = await self._log.append(
                     [woken, event],
                     expected_version={session_entity(session.id): current.version},
+                    fence=fence,
                 )
             except VersionConflict:
                 current = await self._sessions.get(session.id)
             else:
                 return result
-        return await self._log.append(event)
+        return await self._log.append(event, fence=fence)
 
 
 def _reference(attachment: Attachment) -> Attachment:

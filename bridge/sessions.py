@@ -7,7 +7,8 @@ again. So two programs never contradict each other, and what has ended stays end
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from bridge.allowing import AllowLists
@@ -21,6 +22,7 @@ from eventlog.cursor import Cursor
 from eventlog.errors import SessionMissing, VersionConflict
 from eventlog.ids import START
 from eventlog.log import EventLog
+from eventlog.named_lock import NamedLock
 from eventlog.session import TERMINAL, SessionMode, SessionStatus, check_transition
 from eventlog.vocabulary import SessionTouched, SessionTransitioned, session_entity
 from projections.reading.paging import Page
@@ -271,6 +273,22 @@ class SessionCalls:
         if current.status in TERMINAL:
             until = START if after is None else (await self._log.heads())[partition]
         return SessionTail(tail, session, partition, until)
+
+    @asynccontextmanager
+    async def lock(self, session: str) -> AsyncIterator[NamedLock]:
+        """Hold the session's lock: one program at a time works on it, whoever asks for the lock.
+
+        It is renewed meanwhile and lapses `lease_ttl_ms` after its holder died. A holder that slept
+        longer is fenced: what it says with `fence=lock.fence` raises Fenced and is not recorded.
+        Raises SessionMissing.
+
+        >>> async with bridge.sessions.lock(session.id) as lock:
+        ...     await bridge.sent(session, await agent(text), fence=lock.fence)
+        """
+        current = await self._existing(session)
+        lock = NamedLock(self._log, current.conversation, f"session:{session}")
+        async with lock.hold():
+            yield lock
 
     async def _existing(self, session: str) -> Session:
         found = await self._view.get(session)

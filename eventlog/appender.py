@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from eventlog.batch import Fence
 from eventlog.codec import Codec
 from eventlog.errors import InvalidEvent
 from eventlog.event import Event
@@ -27,16 +28,25 @@ class Appender:
         self._writer = writer
 
     async def append_one(
-        self, event: Event, expected_version: ExpectedVersion, durability: Durability
+        self,
+        event: Event,
+        expected_version: ExpectedVersion,
+        durability: Durability,
+        fence: Fence | None = None,
     ) -> AppendResult:
         """Return where the event stands: the short way, without lists to deal and collect."""
         text = self._codec.encode(event).decode()
         request = _request([0], [event], [text], durability)
         request.expected = _expectations([event], expected_version)
+        request.fence = fence
         return (await self._writer.append(self._partitions[event.conversation], request))[0]
 
     async def append_all(
-        self, events: list[Event], expected_version: ExpectedVersion, durability: Durability
+        self,
+        events: list[Event],
+        expected_version: ExpectedVersion,
+        durability: Durability,
+        fence: Fence | None = None,
     ) -> list[AppendResult]:
         """Return where each event stands."""
         expected = _expectations(events, expected_version)
@@ -50,12 +60,13 @@ class Appender:
                 (piece, _request(piece, events, texts, durability))
                 for piece in cut(first_of, texts)
             ]
-            if expected and (len(requests) > 1 or len(dealt) > 1):
+            if (expected or fence) and (len(requests) > 1 or len(dealt) > 1):
                 raise InvalidEvent(
-                    "events with an expected version must fit into one step.",
+                    "events with an expected version or a fence must fit into one step.",
                     remedy="Give them one conversation, and keep them under 500 and 4 MiB.",
                 )
             requests[0][1].expected = expected
+            requests[0][1].fence = fence
             sends.append(_send(self._writer, partition, requests, repeated, results))
         for outcome in await asyncio.gather(*sends, return_exceptions=True):
             if outcome is not None:

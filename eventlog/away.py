@@ -74,11 +74,11 @@ class SpoolOnly:
         self._closed = False
 
     async def append(self, partition: int, request: Request) -> list[AppendResult]:
-        """Return results without a place. Raises LogUnavailable where a version is expected."""
+        """Return results without a place. Raises LogUnavailable for a conditional one."""
         if self._closed:
             raise LogNotOpen("the log is closed.", remedy="Open it before you append.")
         batch = request.batch()
-        if batch.expected:
+        if batch.is_conditional:
             await self._spooler.append(partition, batch, request.durability)
         await self._spooler.append_behind(batch, request.durability)
         return [spooled_result(NO_PARTITION) for _ in request.events]

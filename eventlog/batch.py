@@ -19,6 +19,14 @@ class ProducerStamp(NamedTuple):
     positions: list[int]
 
 
+class Fence(NamedTuple):
+    """A lock as its holder took it: what it fences is written only while nobody else has it."""
+
+    key: str
+    """Of the partition that is written to."""
+    generation: int
+
+
 class Batch(NamedTuple):
     """Encoded events for one partition: written whole or not at all.
 
@@ -32,6 +40,12 @@ class Batch(NamedTuple):
     expected: Sequence[tuple[str, int]] = ()
     """Entities and the versions they must have."""
     producer: ProducerStamp | None = None
+    fence: Fence | None = None
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether it may be refused for what the log says by then: such a one goes alone, and at once."""
+        return bool(self.expected or self.fence)
 
 
 class Appended(NamedTuple):
@@ -55,6 +69,10 @@ class Conflict(NamedTuple):
     actual_version: int
 
 
+class LockLost(NamedTuple):
+    """The batch's fence is another's by now, or nobody's; nothing was written."""
+
+
 class Gap(NamedTuple):
     """The log has the producer only up to `last_position`; nothing was written."""
 
@@ -67,7 +85,7 @@ class Spooled(NamedTuple):
     event_count: int
 
 
-Outcome = Appended | Conflict | Gap
+Outcome = Appended | Conflict | LockLost | Gap
 
 
 def pack_batch(batch: Batch, dedup_window_ms: int) -> bytes:
@@ -85,6 +103,7 @@ def batch_parts(batch: Batch, dedup_window_ms: int) -> tuple[Any, ...]:
         entities,
         [item for pair in batch.expected for item in pair] or False,
         batch.producer or False,
+        batch.fence.generation if batch.fence else False,
     )
 
 
@@ -101,6 +120,8 @@ def unpack_outcome(reply: list[object]) -> Outcome:
             )
         case [b"conflict", int(actual_version), bytes(entity)]:
             return Conflict(entity.decode(), actual_version)
+        case [b"lock_lost"]:
+            return LockLost()
         case [b"gap", int(last_position)]:
             return Gap(last_position)
     raise TypeError(f"append.lua replied {reply!r}")

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, cast, overload
 
 from eventlog.appender import ExpectedVersion
+from eventlog.batch import Fence
 from eventlog.cursor import Cursor
 from eventlog.entry import Entry
 from eventlog.event import Event
@@ -92,6 +93,7 @@ class BlockingEventLog(Blocking[EventLog]):
         *,
         expected_version: ExpectedVersion = None,
         durability: Durability | None = None,
+        fence: Fence | None = None,
     ) -> AppendResult: ...
 
     @overload
@@ -101,6 +103,7 @@ class BlockingEventLog(Blocking[EventLog]):
         *,
         expected_version: ExpectedVersion = None,
         durability: Durability | None = None,
+        fence: Fence | None = None,
     ) -> list[AppendResult]: ...
 
     def append(
@@ -109,11 +112,12 @@ class BlockingEventLog(Blocking[EventLog]):
         *,
         expected_version: ExpectedVersion = None,
         durability: Durability | None = None,
+        fence: Fence | None = None,
     ) -> Any:
         """Return where the event, or each event of the list, stands: `EventLog.append`."""
         append: Any = self.log.append
         return self._portal.call(
-            append, events, expected_version=expected_version, durability=durability
+            append, events, expected_version=expected_version, durability=durability, fence=fence
         )
 
     read = blocking(EventLog.read)

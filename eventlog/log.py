@@ -12,6 +12,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from eventlog.appender import ExpectedVersion
+from eventlog.batch import Fence
 from eventlog.clock import SYSTEM_CLOCK, Clock
 from eventlog.codec import Codec
 from eventlog.cursor import Cursor
@@ -248,6 +249,7 @@ class EventLog:
         *,
         expected_version: ExpectedVersion = None,
         durability: Durability | None = None,
+        fence: Fence | None = None,
     ) -> AppendResult: ...
 
     @overload
@@ -257,6 +259,7 @@ class EventLog:
         *,
         expected_version: ExpectedVersion = None,
         durability: Durability | None = None,
+        fence: Fence | None = None,
     ) -> list[AppendResult]: ...
 
     async def append(
@@ -265,6 +268,7 @@ class EventLog:
         *,
         expected_version: ExpectedVersion = None,
         durability: Durability | None = None,
+        fence: Fence | None = None,
     ) -> AppendResult | list[AppendResult]:
         """Return where the event, or each event of the list, stands in the log.
 
@@ -272,14 +276,15 @@ class EventLog:
         Of a list, what falls into one partition is written whole or not at all (up to 500 events;
         more go in several such steps, in order), and one bad event anywhere writes nothing.
         `expected_version` is that of the entity of the events, which must all have the same, or a
-        mapping `{event.entity: version}`, 0 standing for one that nothing was said of yet.
+        mapping `{event.entity: version}`, 0 standing for one that nothing was said of yet. With the
+        `fence` of a lock it is written only while nobody else has taken that lock.
         `durability`: `memory` when the server has it, `fsync` when its disk has, `replicated` when
-        a replica has. Raises InvalidEvent and its kin, VersionConflict, LogUnavailable.
+        a replica has. Raises InvalidEvent and its kin, VersionConflict, Fenced, LogUnavailable.
         """
         appender, level = self._here().appender, durability or self.settings.durability
         if isinstance(events, Event):
-            return await appender.append_one(events, expected_version, level)
-        return await appender.append_all(list(events), expected_version, level)
+            return await appender.append_one(events, expected_version, level, fence)
+        return await appender.append_all(list(events), expected_version, level, fence)
 
     async def producer(self, name: str, *, durability: Durability | None = None) -> Producer:
         """Return the bulk producer of that name, standing where the log has it."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
+from eventlog.batch import Fence
 from eventlog.exclusive_lease import ExclusiveLease
 from eventlog.lease import new_owner
 from eventlog.log import EventLog
@@ -39,15 +40,27 @@ class NamedLock(ExclusiveLease):
         self._key = log.keys.lock(partition, scoped(conversation, name))
         self._acquire = load_script("eventlog", "lock_acquire")
         self._acquire_args.append(KEPT_MS)
+        self._held_generation = 0
 
     @property
     def retry_s(self) -> float:
         """How long to wait between two tries to take it."""
         return RETRY_S
 
+    @property
+    def fence(self) -> Fence | None:
+        """What `append(fence=…)` takes, None while the lock is not held or has no server to fence it."""
+        if self._log.is_in_memory or not self._held_generation:
+            return None
+        return Fence(self._key, self._held_generation)
+
     @asynccontextmanager
     async def hold(self) -> AsyncIterator[None]:
         """Wait for the lock, keep it, and give it back. May raise LogUnavailable."""
         queues = _queues.setdefault(self._log, WeakValueDictionary())
         async with queues.setdefault(self._key, asyncio.Lock()), super().hold():
-            yield
+            self._held_generation = self.generation
+            try:
+                yield
+            finally:
+                self._held_generation = 0

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from operator import lt
 from typing import NamedTuple
 
-from eventlog.batch import Appended, Batch, Conflict, Gap, ProducerStamp
+from eventlog.batch import Appended, Batch, Conflict, Gap, LockLost, ProducerStamp
 from eventlog.codec import Codec
 from eventlog.errors import InvalidEvent, ProducerGap
 from eventlog.event import Event
@@ -120,8 +120,8 @@ class Producer:
             case Gap(last_position):
                 assert chunk.batch.producer
                 raise ProducerGap(self.name, chunk.batch.producer.previous, last_position)
-            case Conflict():
-                raise AssertionError("a batch without expected version cannot conflict")
+            case Conflict() | LockLost():
+                raise AssertionError("a batch without conditions cannot be refused")
 
 
 def _check_positions(positions: list[int]) -> None:

@@ -64,6 +64,8 @@ class RedisStore:
         """Return what became of the batch, at the durability asked for."""
         packed = pack_batch(batch, self._settings.dedup_window_s * 1000)
         keys = self._append_keys[partition]
+        if batch.fence:
+            keys = [*keys, batch.fence.key]
         if durability == "memory":
             reply = await self._insist("append", lambda: self._script(self.client, keys, [packed]))
         else:

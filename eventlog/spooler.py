@@ -84,10 +84,10 @@ class Spooler:
     async def append(
         self, partition: int, batch: Batch, durability: Durability
     ) -> Outcome | Spooled:
-        """Return what became of the batch; one with expected versions or a producer never spools."""
+        """Return what became of the batch; a conditional one or a producer's never spools."""
         if batch.producer:
             return await self._inner.append(partition, batch, durability)
-        if batch.expected:
+        if batch.is_conditional:
             self._refuse_to_overtake()
             return await self._inner.append(partition, batch, durability)
         await self._gate.wait()

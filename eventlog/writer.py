@@ -14,8 +14,8 @@ from functools import partial
 from itertools import repeat
 from typing import NamedTuple, Protocol
 
-from eventlog.batch import Appended, Batch, Conflict, Gap, Outcome, Spooled
-from eventlog.errors import EventLogError, LogNotOpen, VersionConflict
+from eventlog.batch import Appended, Batch, Conflict, Fence, Gap, LockLost, Outcome, Spooled
+from eventlog.errors import EventLogError, Fenced, LogNotOpen, VersionConflict
 from eventlog.ids import START, EntryId
 from eventlog.settings import Durability
 from eventlog.shares import MAX_BATCH_CHARACTERS, MAX_BATCH_EVENTS
@@ -61,6 +61,7 @@ class Request:
     durability: Durability
     expected: list[tuple[str, int]] = field(default_factory=list)
     """Entities and the versions they must have."""
+    fence: Fence | None = None
     done: asyncio.Future[list[AppendResult]] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -70,9 +71,14 @@ class Request:
         """Length of the events' texts."""
         return sum(map(len, self.events))
 
+    @property
+    def is_conditional(self) -> bool:
+        """Whether it goes alone: see Batch."""
+        return self.batch().is_conditional
+
     def batch(self) -> Batch:
         """Return the request as a batch of its own."""
-        return Batch(self.events, self.ids, self.entities, self.expected)
+        return Batch(self.events, self.ids, self.entities, self.expected, fence=self.fence)
 
 
 class Sink(Protocol):
@@ -147,10 +153,10 @@ class _Lane:
         """Return the next requests that can share a batch; at least one.
 
         Two events with one id never share it (the second is then found to be a duplicate), and an
-        expected version is checked alone, so that its conflict is nobody else's.
+        condition is checked alone, so that its failure is nobody else's.
         """
         group = [self._queue.popleft()]
-        if group[0].expected:
+        if group[0].is_conditional:
             return group
         ids = set(group[0].ids)
         events, characters = len(group[0].events), group[0].character_count
@@ -161,7 +167,7 @@ class _Lane:
             if (
                 events > MAX_BATCH_EVENTS
                 or characters > MAX_BATCH_CHARACTERS
-                or following.expected
+                or following.is_conditional
                 or following.durability != group[0].durability
                 or not ids.isdisjoint(following.ids)
             ):
@@ -189,6 +195,8 @@ class _Lane:
             case Conflict(entity, actual_version):
                 expected_version = dict(group[0].expected)[entity]
                 _fail(group, VersionConflict(entity, expected_version, actual_version))
+            case LockLost():
+                _fail(group, Fenced("the lock went to another holder; nothing was appended."))
             case Gap():
                 raise AssertionError("a batch without producer cannot have a gap")
 

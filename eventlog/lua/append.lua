@@ -1,6 +1,7 @@
 --[[ Append a batch to one partition: all of it, or nothing.
 
-KEYS  1 stream   2 head   3..5 dedup buckets   6 versions   7 producers      (one slot)
+KEYS  1 stream   2 head   3..5 dedup buckets   6 versions   7 producers
+      8 lock, where there is a fence      (one slot)
 ARGV  1 msgpack array:
         1 events      JSON texts, in order, at least one
         2 ids         event ids, distinct, one per event; or false: not checked by id
@@ -8,12 +9,14 @@ ARGV  1 msgpack array:
         4 entities    { index of event, entity, ... } for events that advance a version
         5 expected    { entity, version, ... } that must hold; or false
         6 producer    { name, token, previous position, { position per event } }; or false
+        7 fence       generation that the lock must still have; or false
 
 Returns, always an array whose first item says what happened:
   { 'appended', ms, first n, count, { index, original entry id, ... }, { index, version, ... } }
       New entries have ids ms-(first n), ms-(first n + 1), ... in the order of the events that are
       not listed as duplicates. An original entry id is '' where a producer's position was passed.
   { 'conflict', actual version, entity }   an expected version does not hold; nothing written
+  { 'lock_lost' }                     the lock has another generation; nothing written
   { 'gap', last position }            the producer's previous batch is missing; nothing written
 
 Errors  HEADLOST  the head key is gone while the stream has or had entries; nothing written

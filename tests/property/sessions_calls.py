@@ -69,12 +69,9 @@ def resolve(spot: Spot, user: str, name: str | None) -> Call:
     chat = spot.conversation.removeprefix(f"{PLATFORM}:")
     is_shared = chat == CHANNEL
 
-
     def step(owner: str, told: Told) -> Step:
         fresh = Plain(spot.conversation, user=user, owner=owner)
-        return (
-            model.resolve_as(spot, fresh, name) if name else model.resolve(spot, fresh, told[0])
-        )
+        return model.resolve_as(spot, fresh, name) if name else model.resolve(spot, fresh, told[0])
 
     return Call(
         f"resolve {spot} for {user} as {name}",

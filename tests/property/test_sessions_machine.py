@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Coroutine
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (

@@ -22,7 +22,7 @@ end
 
 local function plan_append(keys, batch)
   local events, ids, window_ms, entities = batch[1], batch[2], batch[3], batch[4]
-  local expected, producer = batch[5], batch[6]
+  local expected, producer, fence = batch[5], batch[6], batch[7]
   local total = #events
   local time = redis.call('TIME')
   local ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -80,6 +80,11 @@ local function plan_append(keys, batch)
   end
 
   local new_count = total - #duplicates / 2
+  if fence and new_count > 0 then
+    if redis.call('HGET', keys[8], 'generation') ~= string.format('%.0f', fence) then
+      return nil, { 'lock_lost' }
+    end
+  end
   if expected and new_count > 0 then
     for i = 1, #expected, 2 do
       local actual = tonumber(redis.call('HGET', keys[6], expected[i]) or 0)
