@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -16,9 +17,22 @@ from bridge.tickets import Tickets
 from consumers.dead_letters import Letter
 from consumers.delivery import DELIVERY_GROUP
 from consumers.replaying import ReplayReport
+from eventlog.batch import Fence
 from eventlog.blocking import BlockingEventLog, blocking_tail
+from eventlog.named_lock import NamedLock
 from eventlog.portal import Blocking, Portal, blocking, blocking_context, opening
 from projections.views.dead_letters import DeadLetters
+
+
+class BlockingLock(Blocking[NamedLock]):
+    """A session's lock while it is held."""
+
+    @property
+    def fence(self) -> Fence | None:
+        """What a call takes that is to be refused once another has the lock."""
+        return self._target.fence
+
+    is_ours = blocking(NamedLock.is_ours)
 
 
 class BlockingSessions(Blocking[SessionCalls]):
@@ -40,7 +54,18 @@ class BlockingSessions(Blocking[SessionCalls]):
     fail = blocking(SessionCalls.fail)
     resume = blocking(SessionCalls.resume)
     dormant_all = blocking(SessionCalls.dormant_all)
-    lock = blocking_context(SessionCalls.lock)
+    _lock = blocking_context(SessionCalls.lock)
+
+    @contextmanager
+    def lock(self, session: str) -> Iterator[BlockingLock]:
+        """Hold the session's lock: `SessionCalls.lock`.
+
+        >>> with bridge.sessions.lock(session.id) as lock:
+        ...     bridge.sent(session, agent(text), fence=lock.fence)
+        """
+        with self._lock(session) as lock:
+            yield BlockingLock(lock, self._portal)
+
     tail = blocking_tail(SessionCalls.tail)
 
 

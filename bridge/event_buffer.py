@@ -72,9 +72,12 @@ class EventBuffer:
         return len(self._waiting) + len(self._batch)
 
     def start(self) -> None:
-        """Take events from now on. Call it in the loop that the log is open in."""
-        if self._task is not None and self._task.get_loop() is asyncio.get_running_loop():
-            return
+        """Take events from now on, to be appended in this event loop; one that does so goes on."""
+        is_inherited = self._process_id != os.getpid()
+        if self._task is not None and not is_inherited:
+            if not self._task.done() and not self._task.get_loop().is_closed():
+                return
+            self._give_up("loop_ended")
         # A forked process leaves what it inherited to its parent, which appends it.
         self._lock, self._process_id = threading.RLock(), os.getpid()
         self._waiting, self._batch, self._held_bytes = deque(), [], 0
@@ -83,12 +86,25 @@ class EventBuffer:
         self._refusal = None
 
     async def close(self, timeout_s: float = FLUSH_TIMEOUT_S) -> None:
-        """Take no more and return when all is appended or time is up; idempotent."""
+        """Take no more and return when all is appended or time is up; idempotent.
+
+        From another event loop than the one it was started in it works while that one runs.
+        """
         task, self._task = self._task, None
-        if task is None or task.get_loop() is not asyncio.get_running_loop():
-            return  # in the loop where it ran it has given up what it held
+        if task is None or self._process_id != os.getpid():
+            return
         with self._lock:
             self._refusal = "closed"
+        loop = task.get_loop()
+        if loop is asyncio.get_running_loop():
+            await self._flush(task, timeout_s)
+        elif loop.is_running():
+            flushing = asyncio.run_coroutine_threadsafe(self._flush(task, timeout_s), loop)
+            await asyncio.wrap_future(flushing)
+        else:
+            self._give_up("loop_ended")
+
+    async def _flush(self, task: asyncio.Task[None], timeout_s: float) -> None:
         try:
             await end(task)
             with suppress(TimeoutError):

@@ -68,11 +68,14 @@ class Resolver:
     async def _resolve(self, place: Place, start: SessionStart, session_id: str | None) -> Session:
         known = self._remembered.get(place)
         if known is None and session_id is None and place not in self._improvised:
-            link, first = await asyncio.gather(self._read(place), self._first(place, start))
+            session = self._starter.new_id(place.conversation)
+            link, first = await asyncio.gather(
+                self._read(place, session), self._first(place, start, session)
+            )
             if first is not None:
                 return first
         else:
-            link = await self._read(place, known)
+            link = await self._read(place, None if known is None else known.id)
         try:
             return await self._decide(place, link, start, session_id)
         except VersionConflict:
@@ -82,15 +85,13 @@ class Resolver:
 
             return await until_decided(decide)
 
-    async def _read(
-        self, place: Place, known: Session | None = None
-    ) -> Link[Conversation, Session]:
+    async def _read(self, place: Place, likely: str | None = None) -> Link[Conversation, Session]:
+        """Return the place's mapping and session; where that is the likely one, in one round trip."""
         partition = self._log.partition_of(place.conversation)
-        return await self._links.get(partition, place.key, [known.id] if known else ())
+        return await self._links.get(partition, place.key, [likely] if likely else ())
 
-    async def _first(self, place: Place, start: SessionStart) -> Session | None:
-        """Return the place's first session, or None where it was mapped before."""
-        session = self._starter.new_id(place.conversation)
+    async def _first(self, place: Place, start: SessionStart, session: str) -> Session | None:
+        """Return the place's first session, of that id, or None where it was mapped before."""
         try:
             return await self._start_mapped(place, start, session, mapped_version=0)
         except VersionConflict:

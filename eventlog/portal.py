@@ -246,12 +246,13 @@ class _Inside(Generic[T]):
             return False
         if not self._entered.done():
             self._entered.set_result(value)
-        error = None
+        left_with: BaseException | None = None
         try:
-            error = await self._left
+            left_with = await self._left
         finally:
-            traceback = None if error is None else error.__traceback__
-            is_fine = await self._manager.__aexit__(error and type(error), error, traceback)
+            traceback = None if left_with is None else left_with.__traceback__
+            kind = None if left_with is None else type(left_with)
+            is_fine = await self._manager.__aexit__(kind, left_with, traceback)
         return bool(is_fine)
 
 

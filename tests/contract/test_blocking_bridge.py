@@ -162,6 +162,27 @@ class TestThreads:
         with ThreadPoolExecutor(8) as pool:
             assert len(set(pool.map(first, range(40)))) == 1
 
+    def test_a_session_s_lock_lets_one_thread_in_at_a_time(self, bridge: BlockingBridge):
+        session = bridge.sessions.resolve("telegram", 7)
+        inside: list[str] = []
+
+        def work(name: int) -> bool:
+            with bridge.sessions.lock(session.id) as lock:
+                inside.append("in")
+                bridge.sent(session, f"from {name}", fence=lock.fence)
+                inside.append("out")
+                return lock.is_ours()
+
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(work, range(12)))
+        assert inside == ["in", "out"] * 12
+        with pytest.raises(SessionMissing), bridge.sessions.lock("nobody"):
+            raise AssertionError("not inside")
+        with pytest.raises(ZeroDivisionError), bridge.sessions.lock(session.id):
+            1 / 0  # noqa: B018
+        with bridge.sessions.lock(session.id):
+            pass
+
     async def test_it_may_be_called_where_a_loop_runs(self):
         with BlockingBridge(Bridge(EventLog.in_memory())) as bridge:
             session = bridge.sessions.resolve("telegram", 7)

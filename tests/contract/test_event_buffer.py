@@ -407,6 +407,48 @@ class TestEndings:
         assert [warning["reason"] for warning in dropped(caplog)] == ["loop_ended"]
         task._log_destroy_pending = False  # type: ignore[attr-defined] # meant here
 
+    async def test_another_loop_may_put_and_close_while_the_first_one_runs(
+        self, any_log: EventLog, buffer: EventBuffer
+    ):
+        async def elsewhere() -> None:
+            buffer.start()
+            buffer.put("elsewhere")
+            await buffer.close()
+
+        buffer.put("here")
+        await asyncio.to_thread(asyncio.run, elsewhere())
+        assert buffer.held_count == buffer.dropped_count == 0
+        assert [event.event_type for event in await recorded(any_log)] == ["here", "elsewhere"]
+
+    def test_closing_in_another_loop_than_one_that_stands_still_tells_what_was_lost(
+        self, caplog: pytest.LogCaptureFixture
+    ):
+        async def opened() -> EventBuffer:
+            buffer = EventBuffer(await EventLog.in_memory())
+            buffer.start()
+            await asyncio.sleep(0)
+            buffer.put("lost")
+            return buffer
+
+        with asyncio.Runner() as still:
+            buffer = still.run(opened())
+            asyncio.run(buffer.close())
+            assert buffer.dropped_count == 1
+        assert [warning["reason"] for warning in dropped(caplog)] == ["loop_ended"]
+
+    def test_the_next_loop_starts_afresh(self):
+        async def put(buffer: EventBuffer, name: str) -> list[str]:
+            async with buffer._log:
+                buffer.start()
+                buffer.put(name)
+                await eventually(lambda: buffer.held_count == 0)
+                return [event.event_type for event in await recorded(buffer._log)]
+
+        buffer = EventBuffer(EventLog.in_memory())
+        assert asyncio.run(put(buffer, "one")) == ["one"]
+        assert asyncio.run(put(buffer, "two")) == ["two"]
+        assert buffer.dropped_count == 0
+
     def test_a_forked_process_tells_that_nobody_appends_what_it_puts(self):
         script = """
 import asyncio, os
