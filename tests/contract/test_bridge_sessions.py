@@ -211,7 +211,9 @@ class TestSuppliedIds:
         assert await bridge.sessions.get(name) is None
         started = await bridge.sessions.start(there, session_id=name)
         assert started.conversation == there
-        assert [each.id for each in (await bridge.sessions.list(conversation=there)).items] == [name]
+        assert [each.id for each in (await bridge.sessions.list(conversation=there)).items] == [
+            name
+        ]
         assert (await bridge.sessions.list(conversation=here)).items == []
 
     async def test_history_is_as_long_as_the_settings_say_for_a_mode(self, log: EventLog) -> None:
@@ -440,8 +442,7 @@ class TestTail:
         await bridge.sessions.complete(session.id)
         await bridge.received("telegram:7", "not of the session")
         told = [
-            await self.collect(await bridge.sessions.tail(session.id, cursor))
-            for cursor in cursors
+            await self.collect(await bridge.sessions.tail(session.id, cursor)) for cursor in cursors
         ]
         every = [*["message.received"] * 3, "session.transitioned"]
         assert told == [every[n:] for n in range(4)]

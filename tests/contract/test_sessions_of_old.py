@@ -103,7 +103,7 @@ async def test_no_ghost_of_what_has_ended_runs_in_an_index(
         assert (await two.sessions.list(status="active", **by)).items == []  # type: ignore[arg-type]
     assert await two.sessions.dormant_all("one") == 0
     stored = LiveDocuments(log, SESSIONS)
-    for index in ("status:active", "idle", "owner:one"):
+    for index in ("status:active", "idle", "serving:one"):
         assert (await stored.page(index, 9, consistency="stored")).items == []
     assert (await stored.counts("status", "stored")) == {"completed": 1}
 

@@ -48,7 +48,9 @@ from tests.property.turnstile import Turnstile
 PARTITION_COUNT = 3
 ORDERS = st.one_of(
     # One call as a whole, after so many commands of the other.
-    st.builds(lambda who, count: [who] * count + [1 - who] * 12, st.integers(0, 1), st.integers(0, 3)),
+    st.builds(
+        lambda who, count: [who] * count + [1 - who] * 12, st.integers(0, 1), st.integers(0, 3)
+    ),
     st.lists(st.integers(0, 1), min_size=4, max_size=10),
 )
 _numbers = itertools.count(1)
@@ -149,7 +151,9 @@ class SessionsMachine(RuleBasedStateMachine):
             asleep = self._run(self._bridges[who].sessions.transition(name, "dormant"))
             self._state = self._state.moved(name, "dormant")
             self._seen[f"{name} at {asleep.version}"] = asleep
-            others = st.sampled_from([received(asleep, None), fail(name), resume(name), touch(name)])
+            others = st.sampled_from(
+                [received(asleep, None), fail(name), resume(name), touch(name)]
+            )
             self._together([received(asleep, 1), data.draw(others)], order)
 
     @rule(who=st.integers(0, 1))
