@@ -110,7 +110,9 @@ def resolve(spot: Spot, fresh: Plain, made: str) -> Step:
             name = made
         if name not in state.sessions:
             state = state.with_session(name, fresh)
-        yield state.mapping(spot, name), Done(told_of(name, state.sessions[name]))
+        # Wherever it lives, what is said in it here belongs to this chat.
+        session = state.sessions[name]._replace(conversation=spot.conversation)
+        yield state.mapping(spot, name), Done(told_of(name, session))
 
     return step
 
@@ -270,26 +272,19 @@ def compact_to(spot: Spot, name: str) -> Step:
     return step
 
 
-def compact(spot: Spot, made: str, owner: str | None) -> Step:
-    """A fresh session that says of itself what the old one said a moment ago."""
+def compact(spot: Spot, made: str, owner: str) -> Step:
+    """A fresh session that says of itself what the old one said."""
 
-    def look(state: State) -> Iterator[Way]:
+    def step(state: State) -> Iterator[Way]:
         old = state.sessions.get(state.mapped.get(spot, ""))
-        yield state, lambda now: change(now, old)
+        user, project = (spot.user, None) if old is None else (old.user, old.project)
+        fresh = Plain(spot.conversation, user=user, project=project, owner=owner)
+        yield state.with_session(made, fresh).mapping(spot, made), Done((made,))
 
-    def change(state: State, old: Plain | None) -> Iterator[Way]:
-        current = state.sessions.get(state.mapped.get(spot, ""))
-        for like in {old, current}:
-            fresh = Plain(spot.conversation, user=spot.user, owner=owner)
-            if like is not None:
-                fresh = Plain(spot.conversation, user=like.user, project=like.project)
-                fresh = fresh._replace(owner=like.owner)
-            yield state.with_session(made, fresh).mapping(spot, made), Done((made,))
-
-    return look
+    return step
 
 
-def get_or_create(spot: Spot, made: str, owner: str | None) -> Step:
+def get_or_create(spot: Spot, made: str, owner: str) -> Step:
     """What is stale is removed first, which others may see."""
 
     def step(state: State) -> Iterator[Way]:

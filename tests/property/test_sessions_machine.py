@@ -30,12 +30,29 @@ from projections.projecting.projector import Projector
 from projections.reading.live import LiveDocuments
 from projections.views.sessions import SESSIONS, STATUSES, Session
 from tests.property import sessions_model as model
-from tests.property.sessions_calls import OWNERS, SPOTS, Call, calls_in, plain
+from tests.property.sessions_calls import (
+    OWNERS,
+    SPOTS,
+    Call,
+    calls_in,
+    fail,
+    plain,
+    received,
+    resume,
+    start,
+    touch,
+)
 from tests.property.sessions_model import Spot, State
 from tests.property.turnstile import Turnstile
 
 PARTITION_COUNT = 3
-ORDERS = st.lists(st.integers(0, 1), min_size=4, max_size=10)
+ORDERS = st.one_of(
+    # One call as a whole, after so many commands of the other.
+    st.builds(
+        lambda who, count: [who] * count + [1 - who] * 12, st.integers(0, 1), st.integers(0, 3)
+    ),
+    st.lists(st.integers(0, 1), min_size=4, max_size=10),
+)
 _numbers = itertools.count(1)
 
 
@@ -47,6 +64,7 @@ class SessionsMachine(RuleBasedStateMachine):
         self._runner = asyncio.Runner()
         self._state = State()
         self._seen: dict[str, Session] = {}
+        self._wanted = itertools.count(1)
         self._turnstile = Turnstile(len(OWNERS))
         prefix = f"sessions{next(_numbers)}"
         self._bridges = [self._open(server_url, prefix, owner) for owner in OWNERS]
@@ -116,6 +134,27 @@ class SessionsMachine(RuleBasedStateMachine):
             name = data.draw(st.sampled_from([*self._state.sessions]))
             session = self._run(self._reader.sessions.get(name))
             self._seen[f"{name} at {session.version}"] = session
+
+    @rule(data=st.data(), order=ORDERS)
+    def two_want_the_same_new_id(self, data: st.DataObject, order: list[int]) -> None:
+        name = f"wanted:{next(self._wanted)}"
+        chats = st.none() | st.sampled_from([spot.conversation for spot in SPOTS])
+        self._together([start(data.draw(chats), name, "active", None) for _ in OWNERS], order)
+
+    @rule(data=st.data(), who=st.integers(0, 1), order=ORDERS)
+    def one_falls_asleep_and_gets_a_message(
+        self, data: st.DataObject, who: int, order: list[int]
+    ) -> None:
+        awake = [name for name, each in self._state.sessions.items() if each.status == "active"]
+        if awake:
+            name = data.draw(st.sampled_from(awake))
+            asleep = self._run(self._bridges[who].sessions.transition(name, "dormant"))
+            self._state = self._state.moved(name, "dormant")
+            self._seen[f"{name} at {asleep.version}"] = asleep
+            others = st.sampled_from(
+                [received(asleep, None), fail(name), resume(name), touch(name)]
+            )
+            self._together([received(asleep, 1), data.draw(others)], order)
 
     @rule(who=st.integers(0, 1))
     def one_shuts_down(self, who: int) -> None:

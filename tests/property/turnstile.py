@@ -11,6 +11,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from tests.support import turns
+
 
 class Turnstile:
     """Open, except while `run` lets calls through by turns."""
@@ -61,4 +63,4 @@ class Turnstile:
         while self._passing_count or any(
             not task.done() and not turns for task, turns in zip(tasks, self._waiting, strict=True)
         ):
-            await asyncio.sleep(0)
+            await turns()
