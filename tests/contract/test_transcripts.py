@@ -132,6 +132,12 @@ async def test_the_last_items_of_a_long_transcript_cost_one_short_read(
     assert len(replies) == 1
     assert sum(map(len, replies[0].items)) < 4 * 70_000
 
+    popped = [TranscriptPopped(conversation=PLACE[0], transcript=PLACE[1]) for _ in range(500)]
+    await log.append(popped)
+    replies.clear()
+    assert (await store.items(*PLACE, 1)).items[0]["n"] == 1499
+    assert len(replies) < 2 * 10, "where much was popped, each step reads twice as much"
+
 
 async def test_each_of_many_who_pop_gets_another_item(log: EventLog) -> None:
     stores = [TranscriptStore(log) for _ in range(4)]
