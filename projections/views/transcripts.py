@@ -82,7 +82,7 @@ class TranscriptsProjection(DocumentProjection[Transcript]):
                 state.item_count += len(event.items)
                 state.project = state.project if event.project is None else event.project
                 state.metadata = event.metadata or state.metadata
-            case TranscriptPopped() if not event.is_erased:  # else what it popped is gone as well
+            case TranscriptPopped():
                 state.item_count = max(0, state.item_count - 1)
             case TranscriptCleared():
                 state.cleared_count += 1
@@ -148,7 +148,7 @@ class Unwound:
             match entry.event:
                 case TranscriptCleared():
                     self.is_done = True
-                case TranscriptPopped(is_erased=False):
+                case TranscriptPopped():
                     self.popped_count += 1
                 case TranscriptAppended(items=items):
                     kept = items[: max(0, len(items) - self.popped_count)]

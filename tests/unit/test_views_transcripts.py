@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bridge.transcripts import TranscriptStore, cut_items
@@ -25,7 +25,10 @@ STEPS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(STEPS, st.integers(-1, 12))
+@example([("append", 1), ("append", 2), ("pop", 0), ("pop", 0), ("pop", 0)], 5)
+@example([("append", 2), ("clear", 0), ("pop", 0), ("append", 1)], 5)
 async def test_a_transcript_is_the_list_that_was_made(
     steps: list[tuple[str, int]], limit: int
 ) -> None:
@@ -166,6 +169,7 @@ CHANGES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(CHANGES)
 async def test_values_are_the_dict_that_was_made(
     changes: list[tuple[bool, dict[str, Any]]],
