@@ -154,7 +154,7 @@ def test_a_bridge_event_with_and_without_a_chat(path):
     row = {"event_type": "error", "timestamp": START_S, "data": '{"code": 5}', "project_key": "p"}
     insert(path, "bridge_events", [{**row, "chat_id": "42"}, row, {**row, "project_key": None}])
     found = events(path)
-    assert [event.conversation for event in found] == ["telegram:42", "bridge:p", "bridge"]
+    assert [event.conversation for event in found] == ["telegram:42", "project:p", "bridge"]
     assert isinstance(found[0], BridgeEvent)
     assert (found[0].event_type, found[0].data) == ("error", {"code": 5})
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from bridge.event_buffer import CHATLESS
 from bridge.importers.fingerprint import fingerprint
 from bridge.importers.migration.layout import OWN_NAMES
 from bridge.importers.migration.values import (
@@ -197,7 +198,7 @@ def dead_letter(values: Values[str, Any], origin: str, reading: Reading) -> Even
 def bridge_event(values: Values[str, Any], origin: str, reading: Reading) -> Event:
     """Return an event of the bridge; what is in no field of its own is data. Raises BadRecord.
 
-    One without a chat belongs to the conversation `bridge:PROJECT`, or `bridge`.
+    One without a chat belongs to the conversation `project:PROJECT`, or `bridge`.
     """
     event_type = text_of(values.get("event_type")).strip()
     if not event_type:
@@ -211,7 +212,7 @@ def bridge_event(values: Values[str, Any], origin: str, reading: Reading) -> Eve
         data["data"] = given
     return BridgeEvent(
         conversation=conversation_of(values, reading)
-        or (f"bridge:{project}" if project else "bridge"),
+        or (f"project:{project}" if project else CHATLESS),
         id=origin,
         occurred_at=instant_us(values.get("time"), reading.zone),
         session=optional_text(values.get("session")),
