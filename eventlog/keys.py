@@ -39,6 +39,10 @@ class Keys:
         """Hash: positions of bad lines by import source, as a JSON list."""
         return f"{{{self.log}}}:import:rejected"
 
+    def imported(self) -> str:
+        """Hash: path of a database → the name it was imported under."""
+        return f"{{{self.log}}}:import:sources"
+
     # --- a partition's log
     def stream(self, partition: int) -> str:
         """Stream: the partition's entries, field `e`, id `ms-n`."""

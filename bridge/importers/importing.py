@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from bridge.importers.detect import PARSERS, detect_format, sources
 from bridge.importers.items import Imported, Rejected, Unit
+from bridge.importers.known_sources import remember
 from bridge.importers.migration.mapping import Mapping
 from bridge.importers.migration.sessions import settle_sessions
 from bridge.importers.report import ImportReport
@@ -102,6 +103,8 @@ class _Run:
         for item in PARSERS[self._source.format_name](self._source):
             if isinstance(item, Unit):
                 await self._finish_unit()
+                if self._source.database_name is not None:
+                    await remember(self._log, self._source, self._source.database_name)
                 self._unit = await UnitImport.begin(self._log, self._source, item)
                 continue
             assert self._unit is not None, "a parser names a unit first"

@@ -32,7 +32,7 @@ class Rejections:
     @classmethod
     async def load(cls, log: EventLog, producer: str) -> Rejections:
         """Return what is remembered of the producer. Raises LogUnavailable."""
-        raw = await _asked(log, log.client.hget(log.keys.rejected(), producer))
+        raw = await asked(log, log.client.hget(log.keys.rejected(), producer))
         return cls(log, producer, set(msgspec.json.decode(raw, type=list[int])) if raw else set())
 
     def add(self, position: int) -> None:
@@ -52,13 +52,14 @@ class Rejections:
         if self._is_saved:
             return
         raw = msgspec.json.encode(sorted(self.positions))
-        await _asked(
+        await asked(
             self._log, self._log.client.hset(self._log.keys.rejected(), self._producer, raw)
         )
         self._is_saved = True
 
 
-async def _asked(log: EventLog, reply: Awaitable[Any] | Any) -> Any:
+async def asked(log: EventLog, reply: Awaitable[Any] | Any) -> Any:
+    """Return the server's reply. Raises LogUnavailable and its kin."""
     try:
         return await cast("Awaitable[Any]", reply)
     except (RedisError, OSError) as error:

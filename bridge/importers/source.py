@@ -42,6 +42,8 @@ class Source:
         """Bytes given out so far, after decompression."""
         self.mapping = mapping or Mapping()
         """How the tables or keys of an older bridge are to be read."""
+        self.database_name: str | None = None
+        """What a database is called in the log, once its parser has looked."""
         self.left_out: list[tuple[str, str]] = []
         """Parts of the file that its parser does not read, with the reason."""
         self.told_bytes: int | None = None

@@ -37,6 +37,7 @@ def parse(source: Source) -> Iterator[Item]:
     with snapshot(source.path) as connection:
         plan = plan_tables(connection, source.mapping)
         source.left_out = plan.left_out
+        source.database_name = plan.name
         total = sum(each.table.row_count for each in plan.tables)
         done = 0
         for table in plan.tables:

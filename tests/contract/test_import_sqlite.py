@@ -125,10 +125,9 @@ async def test_every_session_is_found_by_its_id(log, path):
         found = await Bridge(log).sessions.get(f"s{number}")
         assert found is not None
         assert found.conversation == f"telegram:{100 + number % 7}"
-        assert await Sessions(log).home(found.id) in (
-            None if log.partition_of(found.id) == log.partition_of(found.conversation) else 0,
-            found.conversation,
-        )
+        is_at_home = log.partition_of(found.id) == log.partition_of(found.conversation)
+        home = await Sessions(log).home(found.id)
+        assert home == (None if is_at_home else found.conversation)
 
 
 async def test_one_session_for_two_records_of_an_id(log, tmp_path):
@@ -196,6 +195,29 @@ async def test_strict_stops_at_the_first_bad_row(log, path):
 async def test_a_moved_database_adds_nothing(log, path, tmp_path):
     await bring(log, path)
     assert (await bring(log, path.rename(tmp_path / "other.db"))).events_added == 0
+
+
+async def test_a_database_whose_first_rows_were_deleted_does_not_come_again(log, path, tmp_path):
+    await bring(log, path)
+    change(path, "DELETE FROM messages WHERE id < 10")
+    insert(path, "messages", [message(901)])
+    with pytest.raises(
+        ImportFailed, match=r"imported as '[0-9a-f]{16}', but its first row"
+    ) as said:
+        await bring(log, path)
+    assert said.value.remedy.startswith("Go on with `--map name=")
+    with pytest.raises(ImportFailed, match="its first row is another"):
+        await verify(log, path, tmp_path)
+    name = said.value.remedy.partition("name=")[2].partition("`")[0]
+    assert (await bring(log, path, f"name={name}")).events_added == 1
+
+
+async def test_another_database_at_the_same_path_comes_under_a_name_of_its_own(log, path):
+    added = (await bring(log, path)).events_added
+    path.unlink()
+    filled(path, 100, seed=5)
+    change(path, "UPDATE messages SET sender = 'eve' WHERE id = 1")
+    assert added > (await bring(log, path, "name=other")).events_added > 100
 
 
 @pytest.mark.parametrize("seed", range(4))

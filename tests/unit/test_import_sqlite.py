@@ -154,7 +154,7 @@ def test_a_bridge_event_with_and_without_a_chat(path):
     row = {"event_type": "error", "timestamp": START_S, "data": '{"code": 5}', "project_key": "p"}
     insert(path, "bridge_events", [{**row, "chat_id": "42"}, row, {**row, "project_key": None}])
     found = events(path)
-    assert [event.conversation for event in found] == ["telegram:42", "bridge:p", "bridge"]
+    assert [event.conversation for event in found] == ["telegram:42", "project:p", "bridge"]
     assert isinstance(found[0], BridgeEvent)
     assert (found[0].event_type, found[0].data) == ("error", {"code": 5})
 
@@ -182,6 +182,33 @@ def test_the_older_layout_without_directions(tmp_path):
     del row["direction"]
     insert(path, "messages", [row, {**row, "sender": "Valor"}])
     assert [event.type for event in events(path)] == ["message.received", "message.sent"]
+
+
+def test_a_layout_whose_messages_know_their_chat_by_the_session(tmp_path):
+    path = database(
+        tmp_path / "h.db",
+        schema="CREATE TABLE sessions (id TEXT PRIMARY KEY, platform, platform_conversation_id,"
+        " user_id, status, created_at, last_activity, metadata);"
+        "CREATE TABLE messages (id INTEGER PRIMARY KEY, session_id, direction, sender_id,"
+        " content_text, content_type, attachments, created_at, request_id, status, metadata)",
+    )
+    known = {"id": "s1", "platform": "discord", "platform_conversation_id": "7", "status": "done"}
+    insert(path, "sessions", [{**known, "user_id": "u1", "created_at": START_S}])
+    said = {"session_id": "s1", "direction": "inbound", "sender_id": "u1", "content_text": "hi"}
+    files = '[{"url": "s3://b/a.png", "name": "a.png"}, "s3://b/b.png"]'
+    row = {**said, "created_at": START_S, "attachments": files, "request_id": "r1"}
+    insert(path, "messages", [row, {**row, "session_id": "s9"}, {**row, "attachments": "two"}])
+    start, first, last = events(path)
+    assert start.conversation == first.conversation == "discord:7"
+    assert isinstance(first, MessageReceived)
+    assert isinstance(last, MessageReceived)
+    assert [(a.url, a.name) for a in first.attachments] == [
+        ("s3://b/a.png", "a.png"),
+        ("s3://b/b.png", None),
+    ]
+    assert first.metadata == {"request_id": "r1"}
+    assert last.metadata == {"request_id": "r1", "attachments": "two"}
+    assert [i.reason for i in items(path) if isinstance(i, Rejected)] == ["no chat"]
 
 
 def test_tables_that_are_not_read_are_named(path):

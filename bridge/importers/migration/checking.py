@@ -18,6 +18,7 @@ import msgspec
 
 from analytics.warehouse import Warehouse
 from bridge.importers.items import Imported, Item, Rejected, Unit
+from bridge.importers.known_sources import require_name
 from bridge.importers.migration.differences import COLUMNS, FIELDS, Difference, Told, differences
 from bridge.importers.migration.sessions import Known, known_sessions, read_sessions
 from bridge.importers.migration.standing import Standing, map_current, settle
@@ -95,6 +96,8 @@ async def check_source(
     HistoryGap where entries are neither in the log nor in the archive, LogUnavailable.
     """
     parts = await asyncio.to_thread(_count, source, parse)
+    if source.database_name is not None:
+        await require_name(log, source, source.database_name)
     chosen: dict[str, set[str]] = {}
     for part in parts.values():
         actual = await _log_counts(warehouse, part)

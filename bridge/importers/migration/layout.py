@@ -37,6 +37,7 @@ SPELLINGS: dict[Kind, dict[str, tuple[str, ...]]] = {
         "session": _SESSION,
         "reply_to": ("reply_to", "reply_to_message_id", "reply_to_id"),
         "platform": ("platform",),
+        "attachments": ("attachments",),
     },
     "session": {
         "session": (*_SESSION, "id"),

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from bridge.event_buffer import CHATLESS
 from bridge.importers.fingerprint import fingerprint
 from bridge.importers.migration.layout import OWN_NAMES
 from bridge.importers.migration.values import (
@@ -33,6 +34,7 @@ from consumers.delivery import DELIVERY_GROUP
 from eventlog.event import Event
 from eventlog.session import SessionStatus
 from eventlog.vocabulary import (
+    Attachment,
     BridgeEvent,
     DeadLetterParked,
     MessageReceived,
@@ -93,6 +95,9 @@ def message(values: Values[str, Any], origin: str, reading: Reading) -> Event:
     metadata = _left(values)
     if unknown_type:
         metadata["message_type"] = unknown_type
+    attachments = _attachments(values.get("attachments"))
+    if not attachments and not is_blank(values.get("attachments")):
+        metadata["attachments"] = text_of(values["attachments"])
     message_id = optional_text(values.get("message_id"))
     sent = _direction(values.get("direction"), sender, message_type, reading) == "out"
     return (MessageSent if sent else MessageReceived)(
@@ -107,6 +112,7 @@ def message(values: Values[str, Any], origin: str, reading: Reading) -> Event:
         message_type=message_type,
         reply_to=optional_text(values.get("reply_to")),
         platform=optional_text(values.get("platform")) or reading.platform,
+        attachments=attachments,
         metadata=metadata,
     )
 
@@ -192,7 +198,7 @@ def dead_letter(values: Values[str, Any], origin: str, reading: Reading) -> Even
 def bridge_event(values: Values[str, Any], origin: str, reading: Reading) -> Event:
     """Return an event of the bridge; what is in no field of its own is data. Raises BadRecord.
 
-    One without a chat belongs to the conversation `bridge:PROJECT`, or `bridge`.
+    One without a chat belongs to the conversation `project:PROJECT`, or `bridge`.
     """
     event_type = text_of(values.get("event_type")).strip()
     if not event_type:
@@ -206,7 +212,7 @@ def bridge_event(values: Values[str, Any], origin: str, reading: Reading) -> Eve
         data["data"] = given
     return BridgeEvent(
         conversation=conversation_of(values, reading)
-        or (f"bridge:{project}" if project else "bridge"),
+        or (f"project:{project}" if project else CHATLESS),
         id=origin,
         occurred_at=instant_us(values.get("time"), reading.zone),
         session=optional_text(values.get("session")),
@@ -230,6 +236,27 @@ def _left(values: Values[str, Any]) -> dict[str, Any]:
         elif not is_blank(value):
             found[name] = value if _is_plain(value) else text_of(value)
     return found
+
+
+class _Reference(msgspec.Struct):
+    url: str
+    name: str | None = None
+    media_type: str | None = None
+    size_bytes: int | None = None
+
+
+def _attachments(value: Any) -> list[Attachment]:
+    """Return references that JSON tells: a list of addresses, or of objects with a `url`."""
+    try:
+        found = msgspec.convert(_json(value) or [], list[_Reference | str])
+    except msgspec.ValidationError:
+        return []
+    return [
+        Attachment(url=each)
+        if isinstance(each, str)
+        else Attachment(each.url, each.name, each.media_type, each.size_bytes)
+        for each in found
+    ]
 
 
 def _is_plain(value: Any) -> bool:

@@ -45,8 +45,10 @@ class TablePlan(NamedTuple):
     columns: dict[str, str]
     constants: dict[str, str]
     values: dict[str, dict[str, str]]
-    name: str
+    name: str = ""
     """Of the producer that its rows are, the same for ever."""
+    chats: dict[str, dict[str, Any]] | None = None
+    """Session → its conversation and platform, where messages name nothing but their session."""
 
     @property
     def left(self) -> list[str]:
@@ -72,6 +74,8 @@ class TablePlan(NamedTuple):
                 values[LEFT] = dict(zip(left, row[end:], strict=True))
             if self.values:
                 self._translate(values)
+            if self.chats is not None:
+                values |= self.chats.get(str(values["session"]), {})
             yield Row(row[0], values)
 
     def _translate(self, values: dict[str, Any]) -> None:
@@ -85,6 +89,8 @@ class Plan(NamedTuple):
 
     tables: list[TablePlan]
     left_out: list[tuple[str, str]]
+    name: str = ""
+    """The database's for ever: what its mapping says, else after its first row."""
 
 
 def plan_tables(connection: sqlite3.Connection, mapping: Mapping) -> Plan:
@@ -104,8 +110,11 @@ def plan_tables(connection: sqlite3.Connection, mapping: Mapping) -> Plan:
     plan = Plan([], [])
     for table in found:
         _plan_table(connection, table, mapping, plan)
+    _find_chats(connection, plan)
     plan.tables.sort(key=lambda each: _ORDER.index(each.kind))
-    return plan
+    name = mapping.name or _name(connection, plan.tables)
+    named = [each._replace(name=f"sqlite:{name}:{each.table.name}") for each in plan.tables]
+    return Plan(named, plan.left_out, name)
 
 
 def _plan_table(connection: sqlite3.Connection, table: Table, mapping: Mapping, plan: Plan) -> None:
@@ -119,6 +128,8 @@ def _plan_table(connection: sqlite3.Connection, table: Table, mapping: Mapping, 
         plan.left_out.append((table.name, SKIPPED))
         return
     missing = [field for field in seen.missing if field not in given.constants]
+    if missing == ["conversation"] and seen.kind == "message" and "session" in seen.columns:
+        missing = []  # their sessions know
     if missing:
         reason = f"{seen.kind} without a column for {', '.join(missing)}"
         if given.kind or given.columns:
@@ -132,8 +143,28 @@ def _plan_table(connection: sqlite3.Connection, table: Table, mapping: Mapping, 
     elif table.row_count:
         constants = {**seen.constants, **given.constants}
         _check_numbers(connection, table)
-        read = TablePlan(table, seen.kind, seen.columns, constants, given.values, "")
-        plan.tables.append(read._replace(name=_name(connection, read, mapping)))
+        plan.tables.append(TablePlan(table, seen.kind, seen.columns, constants, given.values))
+
+
+def _find_chats(connection: sqlite3.Connection, plan: Plan) -> None:
+    """Give messages that name only their session what the sessions say of the chat."""
+    chatless = [
+        index
+        for index, table in enumerate(plan.tables)
+        if table.kind == "message" and "conversation" not in table.columns | table.constants
+    ]
+    if not chatless:
+        return
+    sessions = [t for t in plan.tables if t.kind == "session" and "conversation" in t.columns]
+    chats = {
+        str(row.values["session"]): {
+            field: row.values.get(field) for field in ("conversation", "platform")
+        }
+        for table in sessions
+        for row in table.rows(connection)
+    }
+    for index in chatless:
+        plan.tables[index] = plan.tables[index]._replace(chats=chats)
 
 
 def _check_columns(table: Table, given: TableMapping) -> None:
@@ -158,10 +189,11 @@ def _check_numbers(connection: sqlite3.Connection, table: Table) -> None:
         )
 
 
-def _name(connection: sqlite3.Connection, plan: TablePlan, mapping: Mapping) -> str:
-    if mapping.name:
-        return f"sqlite:{mapping.name}:{plan.table.name}"
-    first = next(plan.rows(connection)).values
-    said = [str(first.get(field)) for field in _NAMED_BY[plan.kind]]
-    content = "\n".join(said).encode("utf-8", "surrogateescape")
-    return f"sqlite:{fingerprint(content)}:{plan.table.name}"
+def _name(connection: sqlite3.Connection, plans: list[TablePlan]) -> str:
+    """Return a name after the first message, or the first row of what there is."""
+    if not plans:
+        return "empty"
+    first = next((each for each in plans if each.kind == "message"), plans[0])
+    values = next(first.rows(connection)).values
+    said = [str(values.get(field)) for field in _NAMED_BY[first.kind]]
+    return fingerprint("\n".join(said).encode("utf-8", "surrogateescape"))
