@@ -40,7 +40,8 @@ _log = get_logger("coding_agent")
 class Patience(NamedTuple):
     """How often an agent is asked, and what is put up with."""
 
-    interval_ms: int = 500
+    interval_ms: int | None = None
+    """None is the setting `agent_poll_interval_ms`."""
     settle_s: float = 10.0
     """How long nothing must change before an end holds that the agent is not clear about; and how
     long a prompt may take to show."""
@@ -86,6 +87,8 @@ class Poller:
         self._session = session
         self._agent_session = agent_session
         self._patience = patience
+        interval_ms = patience.interval_ms or log.settings.agent_poll_interval_ms
+        self._interval_s = interval_ms / 1000
         self._sessions = SessionCalls(log)
         self._view = Sessions(log)
         self._lock = NamedLock(log, session.conversation, f"agent:{session.id}")
@@ -115,7 +118,7 @@ class Poller:
         """Return how the session ended, None where somebody else may follow it by now."""
         self._changed_s = self._log.clock.monotonic_s()
         while await self._lock.is_ours():
-            delay_s = self._patience.interval_ms / 1000
+            delay_s = self._interval_s
             try:
                 outcome = await self.poll()
                 self._failure_count = self._outage_count = 0
