@@ -20,7 +20,7 @@ from bridge.coding_agent.recorded import Recorded
 from bridge.coding_agent.shapes import AgentMessage, Snapshot
 from bridge.sessions import SessionCalls
 from consumers.retry import Retry
-from eventlog.errors import InvalidEvent, LogUnavailable, SendFailed, VersionConflict
+from eventlog.errors import Fenced, InvalidEvent, LogUnavailable, SendFailed, VersionConflict
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
 from eventlog.named_lock import NamedLock
@@ -126,6 +126,8 @@ class Poller:
                 outcome, delay_s = await self._after_failure(error)
             except LogUnavailable as error:
                 outcome, delay_s = None, self._after_outage(error)
+            except Fenced:
+                return None
             except VersionConflict:  # somebody spoke or moved it at the last moment: look again
                 outcome = None
             if outcome is not None:
@@ -137,7 +139,8 @@ class Poller:
         """Look once; return how the session ended, None while it goes on.
 
         Raises SendFailed where the agent does not answer, VersionConflict where the session changed
-        in the same moment; what was not done then is done by the next call.
+        in the same moment, Fenced where another poller has taken over; what was not done then is done
+        by the next call.
         """
         session = await self._standing()
         if session.status in TERMINAL:
@@ -202,7 +205,7 @@ class Poller:
         is_whole = self._recorded.is_beginning_known
         new = choose_new(events, known, is_beginning_known=is_whole)
         if new:
-            await self._log.append(new)
+            await self._log.append(new, fence=self._lock.fence)
             known.update(event.id for event in new)
 
     async def _prompt(self, waiting: list[Prompt]) -> None:

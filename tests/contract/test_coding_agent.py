@@ -368,6 +368,24 @@ class TestPollers:
         assert sorted(said) == sorted(SAID)
         assert len(await followed.entries(ToolCalled)) == len(TOOLS)
 
+    async def test_one_that_lost_its_lock_unknowingly_is_fenced(
+        self, log: EventLog, caplog: pytest.LogCaptureFixture
+    ):
+        async with CodingAgent([frames(recording())[RUNNING]]) as agent:
+            followed = await Followed(log, agent).start()
+            poller = await followed.poller()
+            following = asyncio.create_task(poller.run())
+            await eventually(lambda: agent.look_count > 3)
+            fence = poller._lock.fence
+            assert fence is not None
+            poller._lock.is_ours = _yes  # type: ignore[method-assign]
+            # As if another one had it meanwhile.
+            poller._lock._held_generation -= 1
+            agent.frames = [recording()]
+            await eventually(lambda: "session_lock_lost" in caplog.text)
+            assert await asyncio.wait_for(following, 10) == "completed"
+        await followed.assert_whole()
+
     async def test_one_that_lost_its_lock_takes_it_again(
         self, log: EventLog, caplog: pytest.LogCaptureFixture
     ):
@@ -396,7 +414,15 @@ class TestPollers:
         assert (state.status, state.error) == ("error", "changed my mind")
 
 
+async def _yes() -> bool:
+    return True
+
+
 class _Unlocked:
+    """What a poller takes for its lock, and is none."""
+
+    fence = None
+
     def hold(self) -> Any:
         return nullcontext()
 
