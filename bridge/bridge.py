@@ -66,7 +66,7 @@ class Bridge(MessageCalls):
         """Records a bridge event soon; never waits, never raises: `EventBuffer.put`."""
         self.sessions = SessionCalls(log, owner, allowed)
         self.conversations = ConversationCalls(log, owner)
-        self.tickets = Tickets(log, self.sessions)
+        self.tickets = Tickets(log, self.sessions, past)
         self.dead_letters = DeadLetters(log)
         """What was given up on: list, get, count."""
         super().__init__(log, self.sessions, past)

@@ -6,7 +6,7 @@ worker does (`bridge.coding_agent.following`), and `state` tells how far it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bridge.deciding import until_decided
@@ -15,9 +15,12 @@ from bridge.place import message_event_id
 from bridge.session_start import SessionStart
 from bridge.sessions import SessionCalls
 from bridge.starting import Starter
-from eventlog.errors import InvalidEvent, SessionExists, SessionMissing
+from eventlog.entry import Entry
+from eventlog.errors import InvalidEvent, InvalidQuery, SessionExists, SessionMissing
 from eventlog.event import Event
 from eventlog.log import EventLog
+from eventlog.past import Past
+from eventlog.scoped import scoped
 from eventlog.session import TERMINAL, check_transition
 from eventlog.vocabulary import (
     JobQueued,
@@ -28,8 +31,8 @@ from eventlog.vocabulary import (
 )
 from eventlog.writer import AppendResult
 from projections.reading.live import LiveDocuments
-from projections.reading.live_feeds import LiveFeeds
-from projections.reading.paging import Page
+from projections.reading.long_feeds import LongFeeds, Place
+from projections.reading.paging import Page, decode_cursor, encode_cursor
 from projections.views.sessions import Session, Sessions
 from projections.views.tickets import (
     KIND,
@@ -37,21 +40,28 @@ from projections.views.tickets import (
     TICKETS,
     TicketKind,
     TicketSession,
-    conversation_of,
+    conversation_of_ticket,
     ticket_of,
 )
 
 DEFAULT_AGENT = "coder"
 """Whose workers take the jobs, where nobody says."""
 
+MAX_PAGE_ENTRIES = 10_000
+
 STATE_ENTRIES = 100
 """Entries of a session that its state is made of, where nobody says."""
 
 
 class Chat(NamedTuple):
-    """What was said and done in a session, oldest first."""
+    """What was said and done in a session, oldest first.
+
+    A tool that returned after the page it was called in is there in both: running, and returned.
+    """
 
     items: list[ChatMessage | ToolCall]
+    cursor: str | None
+    """Fetches what came before; None at the beginning."""
     earlier_count: int
     """Entries that came before."""
 
@@ -64,13 +74,14 @@ class Tickets:
     'pending'
     """
 
-    def __init__(self, log: EventLog, sessions: SessionCalls) -> None:
+    def __init__(self, log: EventLog, sessions: SessionCalls, past: Past | None = None) -> None:
+        """With `past`, the archive, `chat` reaches back to a session's first word."""
         self._log = log
         self._sessions = sessions
         self._view = Sessions(log)
         self._starter = Starter(log, self._view)
         self._documents = LiveDocuments(log, TICKETS)
-        self._feeds = LiveFeeds(log, TICKET_FEED)
+        self._feeds = LongFeeds(log, TICKET_FEED, past=past)
 
     async def start(
         self,
@@ -92,7 +103,7 @@ class Tickets:
         """
         if not ticket or not text or not agent:
             raise InvalidEvent("a session is started with a ticket, a text and an agent's name.")
-        conversation = conversation_of(ticket)
+        conversation = conversation_of_ticket(ticket)
         common: dict[str, Any] = {
             "conversation": conversation,
             "occurred_at": self._log.clock.now_us(),
@@ -182,7 +193,7 @@ class Tickets:
 
     async def active(self, ticket: str) -> TicketSession | None:
         """Return the ticket's session that has not ended, of several the one begun last."""
-        partition = self._log.partition_of(conversation_of(ticket))
+        partition = self._log.partition_of(conversation_of_ticket(ticket))
         whenever = float("-inf"), float("inf")
         found = await self._documents.partition_page(partition, f"active:{ticket}", 1, whenever)
         return found[0] if found else None
@@ -195,19 +206,32 @@ class Tickets:
         standing = await self._find(session)
         if standing is None:
             return None
-        partition = self._log.partition_of(conversation_of(standing.ticket))
-        page = await self._feeds.page(partition, session, limit)
-        return state_of(standing, page.entries)
+        recent = await self._feeds.older(_feed(standing), None, limit, "live", _is_enough)
+        return state_of(standing, recent.entries)
 
-    async def chat(self, session: str, *, limit: int = 500) -> Chat | None:
-        """Return the last of what was said and done in a session, live or ended; None for no session."""
+    async def chat(
+        self, session: str, *, limit: int = 100, cursor: str | None = None
+    ) -> Chat | None:
+        """Return the last of what was said and done in a session, live or ended; None for no session.
+
+        `limit` counts entries: a message is one, a tool's call and its return are two. What is no
+        longer hot comes from the archive. Raises InvalidQuery, InvalidCursor, and HistoryGap where
+        neither archive nor log has what is asked for.
+        """
+        if not 1 <= limit <= MAX_PAGE_ENTRIES:
+            raise InvalidQuery(
+                f"a page of {limit} entries.", remedy=f"Ask for 1 to {MAX_PAGE_ENTRIES:,}."
+            )
         standing = await self._find(session)
         if standing is None:
             return None
-        partition = self._log.partition_of(conversation_of(standing.ticket))
-        page = await self._feeds.page(partition, session, limit)
-        has_ended = standing.ended_at is not None
-        return Chat(chat_items(page.entries, has_ended=has_ended), page.first - 1)
+        place = None if cursor is None else decode_cursor(cursor, Place)
+        page = await self._feeds.older(_feed(standing), place, limit, "live")
+        return Chat(
+            chat_items(page.entries, has_ended=cursor is None and standing.ended_at is not None),
+            encode_cursor(page.left) if page.has_older else None,
+            page.left.before_count,
+        )
 
     async def history(
         self, ticket: str, *, limit: int = 50, cursor: str | None = None
@@ -223,6 +247,15 @@ class Tickets:
         if found is None:
             return None
         return await self._documents.get(self._log.partition_of(found.conversation), session)
+
+
+def _feed(session: TicketSession) -> str:
+    return scoped(conversation_of_ticket(session.ticket), session.id)
+
+
+def _is_enough(_hot: Sequence[Entry]) -> bool:
+    """Say that what is hot is all that a state is made of."""
+    return True
 
 
 def _awake(session: Session, common: Mapping[str, Any]) -> Event:

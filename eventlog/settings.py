@@ -76,6 +76,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Bridge events that wait to be appended; what comes beyond is dropped and counted."""
     event_buffer_bytes: Annotated[int, Meta(ge=1024)] = 16 * 1024 * 1024
     """The same, by their size as JSON."""
+    agent_poll_interval_ms: Annotated[int, Meta(ge=1)] = 500
+    """How often a coding agent is asked what is new in a session that is followed."""
     lease_ttl_ms: Annotated[int, Meta(ge=100)] = 3000
     """A worker silent for longer loses its partitions to the others."""
 

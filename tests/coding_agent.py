@@ -17,7 +17,7 @@ from typing import Any
 from bridge.coding_agent.client import AgentClient
 from consumers.senders.http_client import HttpLimits
 from eventlog.tasks import end
-from tests.platforms import Answer, Behaviour, Platform, Request
+from tests.platforms import Answer, Behaviour, Hold, Platform, Request
 
 DATA = Path(__file__).parent / "data" / "agent-opencode" / "session.json"
 SESSION = "ses_6f1c2a9d0ffeB7kQm3tVxW8yZa"
@@ -79,6 +79,8 @@ class CodingAgent:
         self.platform = Platform(self._answer)
         self.frames = list(shown) or [*frames(recording())]
         self.refusals: list[Behaviour] = []
+        self.is_old = False
+        """Whether it answers prompts when all is done, and not before."""
         self.prompts: list[dict[str, Any]] = []
         self.created_count = 0
         self.aborted_count = 0
@@ -118,9 +120,12 @@ class CodingAgent:
         if path == "/session":
             self.created_count += 1
             return Answer(200, {"id": SESSION, "title": request.json["title"]})
-        if path.endswith("/prompt_async"):
+        if path.endswith("/prompt_async") and not self.is_old:
             self.prompts.append(request.json)
             return Answer(204)
+        if path.endswith("/message"):
+            self.prompts.append(request.json)
+            return Hold(Answer(200, recording()[-1]))
         if path.endswith("/abort"):
             self.aborted_count += 1
             return Answer(200, b"true")

@@ -5,6 +5,7 @@ The paths are OpenCode's; servers that answer alike will do.
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64encode
 from http import HTTPStatus
 from types import TracebackType
@@ -17,11 +18,20 @@ from consumers.senders.http_client import HttpClient, HttpLimits, Reply
 from consumers.senders.refusal import refused
 from eventlog.clock import SYSTEM_CLOCK, Clock
 from eventlog.errors import SendFailed
+from eventlog.logs import get_logger
+from eventlog.tasks import end
 
 DEFAULT_USER = "opencode"
 """Whom a server expects that was given a password and no user's name."""
 
+LONGEST_TURN_S = 24 * 3600.0
+"""How long a server may take over a prompt that it answers when all is done."""
+
+UNKNOWN_PATH = frozenset({"404", "405"})
+
 LIMITS = HttpLimits(connect_timeout_s=5.0, total_timeout_s=30.0, max_reply_bytes=32 * 1024 * 1024)
+
+_log = get_logger("coding_agent")
 
 
 class AgentClient:
@@ -43,7 +53,12 @@ class AgentClient:
     ) -> None:
         """Raise ConfigurationError for a URL that is none."""
         self._clock = clock
-        self._http = HttpClient(url, secrets=[password] if password else [], limits=limits)
+        secrets = [password] if password else []
+        self._http = HttpClient(url, secrets=secrets, limits=limits)
+        self._patient_http = HttpClient(
+            url, secrets=secrets, limits=limits._replace(total_timeout_s=LONGEST_TURN_S)
+        )
+        self._turns: set[asyncio.Task[None]] = set()
         self._headers: dict[str, str] = {"Accept": "application/json"}
         if password:
             token = b64encode(f"{user}:{password}".encode()).decode()
@@ -73,19 +88,38 @@ class AgentClient:
         return snapshot
 
     async def prompt(self, session: str, prompt: Prompt) -> None:
-        """Give a session something to do and do not wait until it is done."""
+        """Give a session something to do and do not wait until it is done.
+
+        A server without `prompt_async` answers when it is done: that is waited for in the background.
+        """
         body: dict[str, Any] = {
             "parts": [{"type": "text", "text": prompt.text, "metadata": {MARK: prompt.id}}]
         }
         path = _path(session, "prompt_async")
-        self._body(await self._http.post_json(body, self._headers, path=path))
+        try:
+            self._body(await self._http.post_json(body, self._headers, path=path))
+        except SendFailed as failure:
+            if failure.status not in UNKNOWN_PATH:
+                raise
+            turn = asyncio.create_task(self._wait_for_turn(session, body))
+            self._turns.add(turn)
+            turn.add_done_callback(self._turns.discard)
+
+    async def _wait_for_turn(self, session: str, body: dict[str, Any]) -> None:
+        try:
+            path = _path(session, "message")
+            self._body(await self._patient_http.post_json(body, self._headers, path=path))
+        except SendFailed as failure:  # whoever looks at the messages learns how far it came
+            _log.warning("agent_prompt_failed", reason=failure.reason, error=str(failure))
 
     async def abort(self, session: str) -> None:
         """Stop what a session is at."""
         self._body(await self._http.post_json({}, self._headers, path=_path(session, "abort")))
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; a turn that is waited for goes on without us."""
+        await end(*self._turns)
+        await self._patient_http.close()
         await self._http.close()
 
     async def __aenter__(self) -> Self:

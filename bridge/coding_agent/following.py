@@ -46,6 +46,10 @@ class AgentHandlers(Handlers):
         self._patience = patience
         self.on(JobQueued)(self._follow)
 
+    async def close(self) -> None:
+        """Close the agent's connections."""
+        await self._agent.close()
+
     async def _follow(self, job: JobQueued, context: Context) -> None:
         if job.agent != self._name or job.session is None:
             return

@@ -20,7 +20,7 @@ from bridge.coding_agent.recorded import Recorded
 from bridge.coding_agent.shapes import AgentMessage, Snapshot
 from bridge.sessions import SessionCalls
 from consumers.retry import Retry
-from eventlog.errors import InvalidEvent, LogUnavailable, SendFailed, VersionConflict
+from eventlog.errors import Fenced, InvalidEvent, LogUnavailable, SendFailed, VersionConflict
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
 from eventlog.named_lock import NamedLock
@@ -40,7 +40,8 @@ _log = get_logger("coding_agent")
 class Patience(NamedTuple):
     """How often an agent is asked, and what is put up with."""
 
-    interval_ms: int = 500
+    interval_ms: int | None = None
+    """None is the setting `agent_poll_interval_ms`."""
     settle_s: float = 10.0
     """How long nothing must change before an end holds that the agent is not clear about; and how
     long a prompt may take to show."""
@@ -86,6 +87,8 @@ class Poller:
         self._session = session
         self._agent_session = agent_session
         self._patience = patience
+        interval_ms = patience.interval_ms or log.settings.agent_poll_interval_ms
+        self._interval_s = interval_ms / 1000
         self._sessions = SessionCalls(log)
         self._view = Sessions(log)
         self._lock = NamedLock(log, session.conversation, f"agent:{session.id}")
@@ -115,7 +118,7 @@ class Poller:
         """Return how the session ended, None where somebody else may follow it by now."""
         self._changed_s = self._log.clock.monotonic_s()
         while await self._lock.is_ours():
-            delay_s = self._patience.interval_ms / 1000
+            delay_s = self._interval_s
             try:
                 outcome = await self.poll()
                 self._failure_count = self._outage_count = 0
@@ -123,6 +126,8 @@ class Poller:
                 outcome, delay_s = await self._after_failure(error)
             except LogUnavailable as error:
                 outcome, delay_s = None, self._after_outage(error)
+            except Fenced:
+                return None
             except VersionConflict:  # somebody spoke or moved it at the last moment: look again
                 outcome = None
             if outcome is not None:
@@ -134,7 +139,8 @@ class Poller:
         """Look once; return how the session ended, None while it goes on.
 
         Raises SendFailed where the agent does not answer, VersionConflict where the session changed
-        in the same moment; what was not done then is done by the next call.
+        in the same moment, Fenced where another poller has taken over; what was not done then is done
+        by the next call.
         """
         session = await self._standing()
         if session.status in TERMINAL:
@@ -199,7 +205,7 @@ class Poller:
         is_whole = self._recorded.is_beginning_known
         new = choose_new(events, known, is_beginning_known=is_whole)
         if new:
-            await self._log.append(new)
+            await self._log.append(new, fence=self._lock.fence)
             known.update(event.id for event in new)
 
     async def _prompt(self, waiting: list[Prompt]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bridge.coding_agent.reading import Prompt, is_agents
 from eventlog.log import EventLog
+from eventlog.scoped import scoped
 from eventlog.vocabulary import MessageReceived
 from projections.reading.live_feeds import LiveFeeds
 from projections.views.tickets import TICKET_FEED
@@ -21,7 +22,7 @@ class Recorded:
         """What people said to the agent, in order."""
         self.is_beginning_known = True
         """Whether `ids` reach back to the session's start: a long one's feed has lost that."""
-        self._session = session
+        self._feed = scoped(conversation, session)
         self._partition = log.partition_of(conversation)
         self._feeds = LiveFeeds(log, TICKET_FEED)
         self._limit = TICKET_FEED.limit(log.settings)
@@ -30,9 +31,9 @@ class Recorded:
     async def refresh(self) -> None:
         """Read what was recorded since the last time, by whomever."""
         limit = NEW_ENTRIES if self._total else self._limit
-        page = await self._feeds.page(self._partition, self._session, limit)
+        page = await self._feeds.page(self._partition, self._feed, limit)
         if page.first > self._total + 1 and limit < self._limit:
-            page = await self._feeds.page(self._partition, self._session, self._limit)
+            page = await self._feeds.page(self._partition, self._feed, self._limit)
         if page.first > self._total + 1:
             self.is_beginning_known = False
         for entry in page.entries:

@@ -192,7 +192,7 @@ def _checked(url: str) -> URL:
     except ValueError:
         pass
     raise ConfigurationError(
-        "a sender's URL is not one.", remedy="Give one that begins with http:// or https://."
+        "a server's URL is not one.", remedy="Give one that begins with http:// or https://."
     )
 
 

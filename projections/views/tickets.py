@@ -15,6 +15,7 @@ import msgspec
 
 from eventlog.entry import Entry
 from eventlog.event import Event
+from eventlog.scoped import conversation_of, scoped
 from eventlog.session import TERMINAL, SessionStatus, next_status
 from eventlog.settings import Settings
 from eventlog.vocabulary import (
@@ -42,7 +43,7 @@ MAX_ARGUMENT_CHARACTERS = 500
 """Of a running tool's arguments; the feed has them whole."""
 
 
-def conversation_of(ticket: str) -> str:
+def conversation_of_ticket(ticket: str) -> str:
     """Return the conversation that a ticket is."""
     return PREFIX + ticket
 
@@ -162,8 +163,13 @@ class TicketFeedProjection(FeedProjection):
     types = (MessageReceived, MessageSent, ToolCalled, ToolReturned)
 
     def key(self, event: Event) -> str | None:
-        """Return the session, where it is one of a ticket."""
-        return _session_of(event)
+        """Return the session within its ticket."""
+        session = _session_of(event)
+        return None if session is None else scoped(event.conversation, session)
+
+    def conversation(self, key: str) -> str:
+        """Return the ticket's conversation."""
+        return conversation_of(key)
 
     def limit(self, settings: Settings) -> int:
         """Return how many entries of a session stay hot."""

@@ -21,6 +21,7 @@ from service.cli import (
     importing,
     lettering,
     looking,
+    polling,
     projecting,
     querying,
     running,
@@ -78,7 +79,8 @@ def options(
 
 
 for module in (
-    demo, running, working, importing, looking, lettering, grouping, querying, projecting, erasing, doctor,
+    demo, running, working, importing, looking, lettering, grouping, querying, projecting, polling,
+    erasing, doctor,
 ):  # fmt: skip
     module.register(app)
 

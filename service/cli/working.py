@@ -10,6 +10,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from bridge.coding_agent.following import AgentHandlers
 from consumers.delivery import DeliveryHandlers
 from consumers.handler import ANY, Handlers
 from consumers.registration import Start, check_name
@@ -127,7 +128,7 @@ async def _opened(settings: Settings, source: Source, how: How) -> AsyncIterator
         if isinstance(source.found, Handlers):
             made = _new_worker(log, source.found, how)
             at_once = f", up to {how.concurrency} at once"
-            if isinstance(source.found, DeliveryHandlers):
+            if isinstance(source.found, DeliveryHandlers | AgentHandlers):
                 stack.push_async_callback(source.found.close)
         else:
             made, at_once = await source.call(log, stack), ""

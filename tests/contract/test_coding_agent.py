@@ -19,6 +19,7 @@ from eventlog import EventLog, MessageReceived, MessageSent, ToolCalled, ToolRet
 from eventlog.clock import SystemClock
 from eventlog.errors import InvalidEvent
 from eventlog.tasks import end
+from projections.projecting.projector import Projector
 from projections.views.sessions import Session
 from tests.coding_agent import QUESTION, SESSION, CodingAgent, frames, recording
 from tests.platforms import Answer, Behaviour, Cut, Garbage, Hold
@@ -184,6 +185,32 @@ class TestFollowing:
         assert asked == [QUESTION, "Who are you?"]
         assert len(agent.prompts) == 1, "what it has already is not handed to it"
 
+    async def test_a_server_that_answers_prompts_at_their_end_is_not_waited_for(
+        self, log: EventLog
+    ):
+        async with CodingAgent() as agent:
+            agent.is_old = True
+            followed, outcome = await follow(log, agent)
+        assert outcome == "completed"
+        assert len(agent.prompts) == 1
+        await followed.assert_whole()
+
+    async def test_a_long_session_is_asked_for_its_last_messages_only(self, log: EventLog):
+        async with CodingAgent() as agent:
+            await follow(log, agent)
+        first, *later = agent.limits
+        assert first == ""
+        assert later.count("limit=20") > 30
+
+    async def test_messages_beyond_the_last_ones_are_asked_for(self, log: EventLog):
+        # Between two looks there were more messages than are asked for.
+        first, last = recording()[:1], recording()[2:]
+        async with CodingAgent([first, first, last, recording()]) as agent:
+            followed, outcome = await follow(log, agent)
+        assert outcome == "completed"
+        assert agent.limits[-2:] == ["limit=20", ""]
+        await followed.assert_whole()
+
     async def test_a_session_in_no_ticket_is_refused(self, log: EventLog):
         session = await SessionCalls(log).start("telegram:1")
         async with CodingAgent() as agent:
@@ -301,6 +328,25 @@ class TestPollers:
         assert (await followed.session()).status == "completed"
         await followed.assert_whole()
 
+    async def test_one_that_comes_after_days_records_nothing_twice(self, server_url: str):
+        # The server has forgotten the ids, and the session's feed its beginning.
+        async with (
+            EventLog.open(
+                server_url, key_prefix="late", partition_count=2, chat_history_limit=5
+            ) as log,
+            CodingAgent([frames(recording())[-10]]) as agent,
+        ):
+            followed = await Followed(log, agent).start()
+            following = await followed.in_background()
+            await eventually(lambda: agent.look_count > 3)
+            await end(following)
+            await Projector(log).run_until_caught_up()
+            for partition in range(log.partition_count):
+                await log.client.delete(*log.keys.dedup(partition))
+            agent.frames = [recording()]
+            assert await asyncio.wait_for((await followed.poller()).run(), 10) == "completed"
+            await followed.assert_whole()
+
     async def test_two_at_once_record_nothing_twice(self, log: EventLog):
         async with CodingAgent() as agent:
             followed = await Followed(log, agent).start()
@@ -321,6 +367,24 @@ class TestPollers:
         said = await followed.said()
         assert sorted(said) == sorted(SAID)
         assert len(await followed.entries(ToolCalled)) == len(TOOLS)
+
+    async def test_one_that_lost_its_lock_unknowingly_is_fenced(
+        self, log: EventLog, caplog: pytest.LogCaptureFixture
+    ):
+        async with CodingAgent([frames(recording())[RUNNING]]) as agent:
+            followed = await Followed(log, agent).start()
+            poller = await followed.poller()
+            following = asyncio.create_task(poller.run())
+            await eventually(lambda: agent.look_count > 3)
+            fence = poller._lock.fence
+            assert fence is not None
+            poller._lock.is_ours = _yes  # type: ignore[method-assign]
+            # As if another one had it meanwhile.
+            poller._lock._held_generation -= 1
+            agent.frames = [recording()]
+            await eventually(lambda: "session_lock_lost" in caplog.text)
+            assert await asyncio.wait_for(following, 10) == "completed"
+        await followed.assert_whole()
 
     async def test_one_that_lost_its_lock_takes_it_again(
         self, log: EventLog, caplog: pytest.LogCaptureFixture
@@ -350,7 +414,15 @@ class TestPollers:
         assert (state.status, state.error) == ("error", "changed my mind")
 
 
+async def _yes() -> bool:
+    return True
+
+
 class _Unlocked:
+    """What a poller takes for its lock, and is none."""
+
+    fence = None
+
     def hold(self) -> Any:
         return nullcontext()
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from analytics import Archiver, DirectoryStorage
 from bridge import Bridge
 from bridge.tickets import Tickets
 from eventlog import EventLog, JobQueued, MessageReceived, MessageSent, SessionStarted, ToolCalled
 from eventlog.errors import IllegalTransition, InvalidEvent, SessionExists, SessionMissing
+from eventlog.ids import EntryId
 from projections.projecting.projector import Projector
 
 
@@ -99,6 +102,10 @@ async def test_only_what_was_said_in_a_session_is_in_its_chat(tickets: Tickets):
     last = await tickets.chat(first, limit=1)
     assert last is not None
     assert (len(last.items), last.earlier_count) == (1, 1)
+    before = await tickets.chat(first, limit=5, cursor=last.cursor)
+    assert before is not None
+    assert [each.text for each in before.items] == ["one"]  # type: ignore[union-attr]
+    assert before.cursor is None
     assert await tickets.chat(second) is not None
 
 
@@ -148,6 +155,38 @@ async def test_what_does_not_exist_is_none_or_said(log: EventLog, tickets: Ticke
     with pytest.raises(SessionMissing):
         await tickets.send(elsewhere.id, "hello")
     assert await tickets.state(elsewhere.id) is None
+
+
+async def test_a_chat_goes_on_from_what_is_hot_into_the_archive(server_url: str, tmp_path: Path):
+    async with EventLog.open(
+        server_url,
+        key_prefix="cold-tickets",
+        partition_count=2,
+        chat_history_limit=10,
+        archive_dir=str(tmp_path),
+    ) as log:
+        tickets = Bridge(log, projections=None).tickets
+        first = await tickets.start("T-1", "0")
+        second = await tickets.start("T-1", "another")
+        for number in range(1, 60):
+            await tickets.send(first, str(number))
+            await tickets.send(second, "noise")
+        await Projector(log).run_until_caught_up()
+        async with Archiver(log, DirectoryStorage(tmp_path)) as archiver:
+            await archiver.run_once()
+        for partition, head in enumerate(await log.heads()):
+            beyond = str(EntryId(head.ms, head.n + 1))
+            await log.client.xtrim(log.keys.stream(partition), minid=beyond, approximate=False)
+        chat = await tickets.chat(first, limit=25)
+        assert chat is not None
+        texts, counts = [each.text for each in chat.items], [chat.earlier_count]  # type: ignore[union-attr]
+        while chat.cursor is not None:
+            chat = await tickets.chat(first, limit=25, cursor=chat.cursor)
+            assert chat is not None
+            texts = [*(each.text for each in chat.items), *texts]  # type: ignore[union-attr]
+            counts.append(chat.earlier_count)
+        assert texts == [str(number) for number in range(60)]
+        assert counts == [35, 10, 0]
 
 
 @pytest.mark.parametrize(

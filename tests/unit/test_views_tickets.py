@@ -23,7 +23,7 @@ from projections.views.tickets import (
     TICKETS,
     RunningTool,
     TicketSession,
-    conversation_of,
+    conversation_of_ticket,
     ticket_of,
 )
 from tests.projecting import fold
@@ -52,8 +52,8 @@ def entries(*events: Event) -> list[Entry]:
 
 
 def test_a_ticket_is_a_conversation_and_never_two():
-    assert conversation_of("T-1") == "ticket:T-1"
-    assert ticket_of(conversation_of("ticket:T-1")) == "ticket:T-1"
+    assert conversation_of_ticket("T-1") == "ticket:T-1"
+    assert ticket_of(conversation_of_ticket("ticket:T-1")) == "ticket:T-1"
     assert ticket_of("telegram:1") is None
 
 
@@ -108,7 +108,11 @@ def test_an_event_that_only_names_a_session_makes_none():
 def test_other_conversations_are_not_looked_at():
     elsewhere = MessageSent(conversation="telegram:1", session="s1", text="hi")
     assert TICKETS.key(elsewhere) is TICKET_FEED.key(elsewhere) is None
-    assert TICKET_FEED.key(MessageSent(**AT, text="hi")) == "s1"
+    feed = TICKET_FEED.key(MessageSent(**AT, text="hi"))
+    assert feed is not None
+    assert TICKET_FEED.conversation(feed) == "ticket:T-1"
+    other = {**AT, "session": "s2"}
+    assert TICKET_FEED.key(MessageSent(**other, text="hi")) != feed
 
 
 def test_a_chat_shows_each_tool_where_it_was_called_with_what_came_of_it():
