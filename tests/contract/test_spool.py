@@ -27,7 +27,8 @@ CHATS = [f"chat:{n}" for n in range(6)]
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RawServer]:
-    with RawServer(tmp_path, appendonly="yes") as running:
+    # With `everysec` the server may hold a write back while it syncs, and a kill then takes it.
+    with RawServer(tmp_path, appendonly="yes", appendfsync="always") as running:
         yield running
 
 
