@@ -181,7 +181,7 @@ class SessionCalls:
         reason: str | None = None,
         owner: str | None = None,
     ) -> Session:
-        """Return the session in the status `to`; one that is in it already stays as it is.
+        """Return the session in the status `to`, served by `owner`; one that is so already stays.
 
         With `expected`, a `version` that was read before, it changes only if nobody else changed it
         meanwhile. Raises SessionMissing, IllegalTransition, VersionConflict.
@@ -191,10 +191,11 @@ class SessionCalls:
             current = await self._existing(session)
             if expected is not None and current.version != expected:
                 raise VersionConflict(session_entity(session), expected, current.version)
-            if current.status == to:
-                return current
             assert current.status is not None
-            check_transition(session, current.status, to)
+            if current.status != to:
+                check_transition(session, current.status, to)
+            elif owner in (None, current.owner):
+                return current
             event = SessionTransitioned(
                 conversation=current.conversation,
                 session=session,
@@ -222,7 +223,11 @@ class SessionCalls:
         return await self.transition(session, "failed", expected=expected, reason=reason)
 
     async def resume(self, session: str, *, owner: str | None = None) -> Session:
-        """Return the session, active, served by `owner` or this bridge; raises as `transition`."""
+        """Return the session, active, served by `owner` or this bridge; raises as `transition`.
+
+        One that is active in other hands changes hands: so whoever takes over after a crash keeps
+        it when the other shuts down.
+        """
         return await self.transition(session, "active", owner=owner or self.owner)
 
     async def dormant_all(self, owner: str | None = None, *, reason: str = "shutdown") -> int:

@@ -23,7 +23,7 @@ class AwayStore:
         self.error = error
 
     def _refuse(self) -> NoReturn:
-        raise type(self.error)(self.error.message, remedy=self.error.remedy)
+        raise like(self.error)
 
     async def append(self, partition: int, batch: Batch, durability: Durability) -> NoReturn:  # noqa: ARG002 - as stores are called
         """Raise."""
@@ -64,6 +64,11 @@ class AwayStore:
 
     async def close(self) -> None:
         """Return."""
+
+
+def like(error: LogUnavailable) -> LogUnavailable:
+    """Return another error that says the same."""
+    return type(error)(error.message, remedy=error.remedy)
 
 
 class SpoolOnly:

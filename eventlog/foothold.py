@@ -14,7 +14,7 @@ from typing import NamedTuple
 from redis.asyncio import Redis
 
 from eventlog.appender import Appender
-from eventlog.away import AwayStore, SpoolOnly
+from eventlog.away import AwayStore, SpoolOnly, like
 from eventlog.clock import Clock
 from eventlog.codec import Codec
 from eventlog.connection import EMBEDDED, ServerInfo, check_server, connect, new_client
@@ -29,8 +29,8 @@ from eventlog.partition import Partitions
 from eventlog.redis_store import RedisStore
 from eventlog.settings import Settings, address_of
 from eventlog.sockets import drop_sockets
-from eventlog.spool import Spool
-from eventlog.spool_file import SpoolHeader
+from eventlog.spool import Spool, spool_folder
+from eventlog.spool_file import SpoolHeader, waiting_counts
 from eventlog.spooler import Spooler
 from eventlog.store import Store
 from eventlog.writer import Sink, Writer
@@ -92,7 +92,8 @@ class Foothold:
         self.found: Found | None = None
         self.client: Redis | None = None
         self.partitions = Partitions(0)
-        self.store: Store = AwayStore(LogUnavailable("the log was not reached yet."))
+        self._error = LogUnavailable("the log was not reached yet.")
+        self.store: Store = AwayStore(self._error)
         self.appender = Appender(Writer(self.store, 0), means.codec, self.partitions)
         self._memory: MemoryStore | None = None
         self._redis: RedisStore | None = None
@@ -151,7 +152,7 @@ class Foothold:
             return self.in_memory(self.means, self._memory)
         made = type(self)(self.means)
         if self.found is None:
-            made.stand_away(LogUnavailable("the log was not reached yet."))
+            made.stand_away(self._error)
             return made
         found = self.found
         if is_inherited and self.means.embedded is not None:
@@ -169,6 +170,7 @@ class Foothold:
 
     def stand_away(self, error: LogUnavailable) -> None:
         """Spool, until the background task reaches the server."""
+        self._error = error
         self.store = AwayStore(error)
         self._spooler = Spooler(self.store, self._spool(), self.outage, 0, self._reach)
         self.appender = Appender(SpoolOnly(self._spooler), self.means.codec, Partitions(1))
@@ -206,10 +208,13 @@ class Foothold:
         self._reached.set()
 
     def _spool(self) -> Spool:
+        return Spool(self.means.settings, self._spool_header())
+
+    def _spool_header(self) -> SpoolHeader:
         settings = self.means.settings
         where = address_of(settings.url) if settings.url else f"{EMBEDDED} {settings.data_path}"
         epoch = self.found.metadata.epoch if self.found else ""
-        return Spool(settings, SpoolHeader(settings.key_prefix, where, epoch))
+        return SpoolHeader(settings.key_prefix, where, epoch)
 
     # --- standing
 
@@ -222,6 +227,18 @@ class Foothold:
     def is_degraded(self) -> bool:
         """Whether the server is known to be away, or the spool is not drained."""
         return self.outage.is_on or (self._spooler is not None and self._spooler.is_behind)
+
+    def why_away(self) -> LogUnavailable:
+        """Return what the opening met that found no server."""
+        return like(self._error)
+
+    @property
+    def spool_counts(self) -> dict[str, int]:
+        """Spool file → events that wait in it, of this log, whichever process has it."""
+        settings = self.means.settings
+        if settings.spool_dir is None:
+            return {}
+        return waiting_counts(spool_folder(settings), self._spool_header())
 
     async def reached(self) -> None:
         """Return when the server has been reached at least once."""

@@ -23,7 +23,6 @@ from eventlog.errors import (
     InvalidCursor,
     InvalidEvent,
     LogNotOpen,
-    LogUnavailable,
     WrongEventLoop,
 )
 from eventlog.event import Event
@@ -199,6 +198,13 @@ class EventLog:
             self._here()  # in a new event loop what was in the spool is drained there
         return self._foothold is not None and self._foothold.is_degraded
 
+    def spool_counts(self) -> dict[str, int]:
+        """Return spool file → events that wait in it, of this log, whichever process wrote it.
+
+        Opening the log drains those of processes that have ended; {} where `spool_dir` is not set.
+        """
+        return self._here().spool_counts
+
     async def reached(self) -> None:
         """Return when the server has been reached since the log was opened; at once, as a rule."""
         await self._here().reached()
@@ -223,10 +229,7 @@ class EventLog:
         if self._in_memory:
             raise _not_open("the log is not open on a server.")
         if foothold.found is None or foothold.client is None:
-            raise LogUnavailable(
-                "the server has not been reached since the log was opened.",
-                remedy="`await log.reached()` returns when it has.",
-            )
+            raise foothold.why_away()
         return foothold.found.url, foothold.client
 
     @property

@@ -24,6 +24,12 @@ from eventlog.spool_file import (
 )
 
 
+def spool_folder(settings: Settings) -> Path:
+    """Return the directory of the spools, absolute; there must be one."""
+    assert settings.spool_dir is not None
+    return Path(settings.spool_dir).expanduser().absolute()
+
+
 class Spool:
     """The spool of one open log, used by one event loop.
 
@@ -31,8 +37,7 @@ class Spool:
     """
 
     def __init__(self, settings: Settings, header: SpoolHeader) -> None:
-        assert settings.spool_dir is not None
-        self.folder = Path(settings.spool_dir).expanduser().absolute()
+        self.folder = spool_folder(settings)
         self.header = header
         self._max_bytes = settings.spool_max_bytes
         self._others_bytes = 0

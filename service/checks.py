@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from analytics.archiver import PartitionStatus as ArchiveStatus
@@ -53,6 +53,7 @@ async def examine(log: EventLog) -> list[Finding]:
         judge_persistence(info),
         judge_memory(int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))),
         judge_clock(skew_ms),
+        judge_spool(log.spool_counts(), has_spool=log.settings.spool_dir is not None),
         judge_projector(projecting),
         judge_archive(archiving),
         judge_groups([each for each in await groups(log) if each.name not in RESERVED]),
@@ -102,6 +103,23 @@ def judge_clock(skew_ms: float) -> Finding:
     if abs(skew_ms) <= MAX_CLOCK_SKEW_MS:
         return Finding("clock", "fine", seen)
     return Finding("clock", "look", seen, "Synchronise both with NTP: ages and time-outs are off.")
+
+
+def judge_spool(counts: Mapping[str, int], *, has_spool: bool) -> Finding:
+    """Return whether events wait on this machine's disk to get into the log.
+
+    Those of programs that have ended went into it when the log was opened for this look.
+    """
+    if not has_spool:
+        return Finding("spool", "fine", "none: appends fail while the server is away")
+    if not counts:
+        return Finding("spool", "fine", "empty")
+    return Finding(
+        "spool",
+        "look",
+        f"{sum(counts.values()):,} events wait in {len(counts)} spools of running programs",
+        "They drain by themselves; where they do not, the programs' logs say why (`spool_stuck`).",
+    )
 
 
 def judge_projector(statuses: Sequence[ProjectionStatus]) -> Finding:

@@ -152,7 +152,7 @@ async def test_a_closing_that_is_cancelled_has_closed(
 
 async def test_appends_that_are_spooled(tmp_path: Path):
     events = [message("c", moment) for moment in MOMENTS]
-    with RawServer(tmp_path, appendonly="yes") as server:
+    with RawServer(tmp_path, appendonly="yes", appendfsync="always") as server:
         settings = {"spool_dir": str(tmp_path / "spool"), "max_retries": 0, "partition_count": 1}
         async with EventLog.open(server.url, **settings) as log:
             server.stop()

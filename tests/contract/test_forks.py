@@ -172,7 +172,7 @@ def child_that_only_closes(log: BlockingEventLog) -> Callable[[], None]:
 
 
 async def test_each_process_has_its_own_spool(tmp_path: Path):
-    with RawServer(tmp_path, appendonly="yes") as server:
+    with RawServer(tmp_path, appendonly="yes", appendfsync="always") as server:
         spool_dir = tmp_path / "spool"
         async with EventLog.open(
             server.url, spool_dir=str(spool_dir), max_retries=0, partition_count=2
@@ -211,9 +211,11 @@ async def test_a_child_that_lives_on_does_not_keep_its_parent_s_spool_locked(tmp
         os._exit(0)
 
     in_child(in_loop(parent), by_hand=True)
-    with server:
-        async with EventLog.open(server.url, **opened) as log:
-            assert await all_texts(log, "c") == ["spooled"]
-    go_on.send("end")
-    go_on.close()
-    told.close()
+    try:
+        with server:
+            async with EventLog.open(server.url, **opened) as log:
+                assert await all_texts(log, "c") == ["spooled"]
+    finally:
+        go_on.send("end")
+        go_on.close()
+        told.close()

@@ -105,7 +105,7 @@ class TestOneAfterAnother:
         asyncio.run(second())
 
     def test_with_a_spool(self, tmp_path, run: Run):
-        with RawServer(tmp_path, appendonly="yes") as server:
+        with RawServer(tmp_path, appendonly="yes", appendfsync="always") as server:
             log = EventLog.open(
                 server.url, spool_dir=str(tmp_path / "spool"), max_retries=0, partition_count=2
             )

@@ -13,6 +13,7 @@ from service.checks import (
     judge_memory,
     judge_persistence,
     judge_projector,
+    judge_spool,
 )
 
 HEAD = EntryId(1000, 10)
@@ -129,3 +130,11 @@ def test_groups(statuses, verdict, word):
     finding = judge_groups(statuses)
     assert (finding.verdict, bool(finding.remedy)) == (verdict, verdict != "fine")
     assert word in finding.seen
+
+
+def test_spool():
+    assert judge_spool({}, has_spool=False).verdict == "fine"
+    assert judge_spool({}, has_spool=True).verdict == "fine"
+    waiting = judge_spool({"a.spool": 2, "b.spool": 1}, has_spool=True)
+    assert waiting.verdict == "look"
+    assert "3 events" in waiting.seen
