@@ -39,7 +39,7 @@ _KEPT = frozenset(
     {
         # what links an event to others
         "letter", "group", "origin", "version", "delivery", "call", "previous_session", "runner",
-        "home", "owner",
+        "home", "owner", "transcript",
         # what kind of thing happened, how often, for how long
         "name", "agent", "project", "platform", "event_type", "was", "attempt", "attempts",
         "duration_ms", "unhandled_count", "erasure", "entry_count", "row_count", "segment_count",

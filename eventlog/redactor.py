@@ -52,7 +52,7 @@ class Redactor:
         if event is None:
             self.unreadable.add(place)
             return None
-        if not (self.selection.takes(event) or self._is_copy(event)):
+        if not (self.selection.takes(event, entry.id.ms) or self._is_copy(event)):
             if event.is_erased:
                 self._note(place, event)
             return None
@@ -66,7 +66,7 @@ class Redactor:
     def learn(self, partition: int, entry: RawEntry) -> bool:
         """Take note of the sessions of the people sought; return whether one was news."""
         event = event_in(self._codec, partition, entry)
-        return event is not None and self.selection.learn(event)
+        return event is not None and self.selection.learn(event, entry.id.ms)
 
     def _note(self, place: tuple[int, int], event: Event) -> None:
         self.erased.add(place)
