@@ -321,7 +321,11 @@ class Eraser:
     async def _survey_segments(self, run: _Run, partition: int) -> None:
         for segment in await asyncio.to_thread(_segments, self._storage, partition):
             changes = await asyncio.to_thread(
-                segment_changes, self._storage, segment, run.change(partition)
+                segment_changes,
+                self._storage,
+                segment,
+                run.change(partition),
+                run.redactor.concerns,
             )
             run.count_segment(sum(map(len, changes.values())))
 
@@ -380,7 +384,11 @@ class Eraser:
             if run.clean.get(segment) == stamp:
                 continue
             changes = await asyncio.to_thread(
-                segment_changes, self._storage, segment, run.change(partition)
+                segment_changes,
+                self._storage,
+                segment,
+                run.change(partition),
+                run.redactor.concerns,
             )
             count = sum(map(len, changes.values()))
             if count:

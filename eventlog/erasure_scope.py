@@ -126,6 +126,12 @@ class Selection:
             return True
         return _reaches(self._naming(event), ms)
 
+    def concerns(self, field: str, name: str) -> bool:
+        """Return whether any scope is of what a field names: a conversation, session or person."""
+        if field == "conversation":
+            return bool(self._of_chat(name))
+        return bool(self._of_session(name) if field == "session" else self._of_person(name))
+
     def learn(self, event: Event, ms: int) -> bool:
         """Take note of a session that a person of the scopes has; return whether it was news."""
         if not isinstance(event, SessionStarted) or not self.seeks_people:

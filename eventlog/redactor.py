@@ -25,6 +25,11 @@ _LETTER_EVENTS = (
     DeadLetterDiscarded,
 )
 
+COPY_TYPES = frozenset(
+    str(each.__struct_config__.tag) for each in (MessageSent, DeliveryFailed, *_LETTER_EVENTS)
+)
+"""Types whose events may be copies of others: each of them has to be looked at."""
+
 
 class Redactor:
     """Finds what a selection takes, and the copies of it.
@@ -62,6 +67,13 @@ class Redactor:
             return None
         self.changed.add(place)
         return raw
+
+    def concerns(self, field: str, name: str) -> bool:
+        """Return whether an event with that name in that field may be one that is meant.
+
+        Neither, and not of COPY_TYPES, erased or unreadable: then `redaction` need not be asked.
+        """
+        return self.selection.concerns(field, name)
 
     def learn(self, partition: int, entry: RawEntry) -> bool:
         """Take note of the sessions of the people sought; return whether one was news."""
