@@ -198,8 +198,8 @@ class Eraser:
         until_ms = await self._now_ms()
         known = await asyncio.to_thread(self._ledger.find, whose)
         if known is None:
-            now_us = self._log.clock.now_us()
-            known = Recorded(Scope.begin(whose, until_ms), is_completed=False, begun_at=now_us)
+            scope = Scope.begin(whose, until_ms, await asyncio.to_thread(self._ledger.salt))
+            known = Recorded(scope, is_completed=False, begun_at=self._log.clock.now_us())
         scope = msgspec.structs.replace(known.scope, until_ms=until_ms)
         return await self._erase([known._replace(scope=scope)], reason, operator)
 

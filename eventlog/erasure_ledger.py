@@ -73,6 +73,10 @@ class Ledger:
         """Return the latest erasure that was asked for just that."""
         return next((each for each in reversed(self.read()) if each.scope.is_of(whose)), None)
 
+    def salt(self) -> str | None:
+        """Return the salt of the erasures so far, None where there is none."""
+        return next((each.scope.salt for each in self.read()), None)
+
     def write(self, state: State, moments: Iterable[tuple[Scope, int]]) -> None:
         """Append a line for each scope as of a moment in µs UTC, durably."""
         lines = [

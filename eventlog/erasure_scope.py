@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple, Self
 
 import msgspec
@@ -70,9 +71,9 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Digests of the person's sessions: their start no longer names the person once it is erased."""
 
     @classmethod
-    def begin(cls, whose: Whose, until_ms: int) -> Self:
-        """Return the scope of a new erasure."""
-        salt = secrets.token_hex(_DIGEST_BYTES)
+    def begin(cls, whose: Whose, until_ms: int, salt: str | None = None) -> Self:
+        """Return the scope of a new erasure; with a salt that others have it is found as fast as they."""
+        salt = salt or secrets.token_hex(_DIGEST_BYTES)
         return cls(
             erasure=new_event_id(),
             kind=whose.kind,
@@ -102,11 +103,16 @@ class Selection:
 
     def __init__(self, scopes: Iterable[Scope]) -> None:
         self._scopes = list(scopes)
+        self._salts = list(dict.fromkeys(scope.salt for scope in self._scopes))
+        self._by_digest: defaultdict[tuple[str, str], list[Scope]] = defaultdict(list)
+        """Scopes by what a digest is of, `chat`, `user` or `session`, and the digest."""
+        self._remembered: dict[tuple[str, str], list[Scope]] = {}
         self._sessions = {scope.erasure: set(scope.sessions) for scope in self._scopes}
-        self._by_chat: dict[str, list[Scope]] = {}
-        self._by_person: dict[str, list[Scope]] = {}
-        self._by_session: dict[str, list[Scope]] = {}
         self.seeks_people = any(scope.kind == "user" for scope in self._scopes)
+        for scope in self._scopes:
+            self._by_digest[scope.kind, scope.who].append(scope)
+            for digest in scope.sessions:
+                self._by_digest["session", digest].append(scope)
 
     @property
     def scopes(self) -> list[Scope]:
@@ -118,19 +124,18 @@ class Selection:
 
     def takes(self, event: Event, ms: int) -> bool:
         """Return whether an event appended at that time is of a chat, person or session that is meant."""
-        if _reaches(self._of_chat(event.conversation), ms):
+        if _reaches(self._of("chat", event.conversation), ms):
             return True
         if not self.seeks_people:
             return False
-        if event.session is not None and _reaches(self._of_session(event.session), ms):
+        if event.session is not None and _reaches(self._of("session", event.session), ms):
             return True
         return _reaches(self._naming(event), ms)
 
     def concerns(self, field: str, name: str) -> bool:
         """Return whether any scope is of what a field names: a conversation, session or person."""
-        if field == "conversation":
-            return bool(self._of_chat(name))
-        return bool(self._of_session(name) if field == "session" else self._of_person(name))
+        kinds = {"conversation": "chat", "session": "session"}
+        return bool(self._of(kinds.get(field, "user"), name))
 
     def learn(self, event: Event, ms: int) -> bool:
         """Take note of a session that a person of the scopes has; return whether it was news."""
@@ -141,53 +146,32 @@ class Selection:
             known, digest = self._sessions[scope.erasure], scope.digest(event.session)
             if ms <= scope.until_ms and digest not in known:
                 known.add(digest)
+                self._by_digest["session", digest].append(scope)
                 is_news = True
         if is_news:
-            self._by_session.clear()
+            self._remembered.clear()
         return is_news
 
     def _naming(self, event: Event) -> Iterator[Scope]:
         for person in people_in(event):
-            for scope in self._of_person(person):
+            for scope in self._of("user", person):
                 if scope.platform in (None, platform_of(event)):
                     yield scope
 
-    def _of_chat(self, name: str) -> list[Scope]:
-        return _remembered(
-            self._by_chat,
-            name,
-            lambda: [s for s in self._scopes if s.kind == "chat" and s.who == s.digest(name)],
-        )
-
-    def _of_person(self, name: str) -> list[Scope]:
-        return _remembered(
-            self._by_person,
-            name,
-            lambda: [s for s in self._scopes if s.kind == "user" and s.who == s.digest(name)],
-        )
-
-    def _of_session(self, name: str) -> list[Scope]:
-        return _remembered(
-            self._by_session,
-            name,
-            lambda: [s for s in self._scopes if s.digest(name) in self._sessions[s.erasure]],
-        )
+    def _of(self, kind: str, name: str) -> list[Scope]:
+        """Return the scopes that a name is of; digests are made once, they cost more than all else."""
+        found = self._remembered.get((kind, name))
+        if found is None:
+            if len(self._remembered) >= REMEMBERED_NAMES:
+                self._remembered.clear()
+            digests = [_digest(salt, name) for salt in self._salts]
+            found = [s for digest in digests for s in self._by_digest.get((kind, digest), ())]
+            self._remembered[kind, name] = found
+        return found
 
 
 def _reaches(scopes: Iterable[Scope], ms: int) -> bool:
     return any(ms <= scope.until_ms for scope in scopes)
-
-
-def _remembered(
-    memory: dict[str, list[Scope]], name: str, find: Callable[[], list[Scope]]
-) -> list[Scope]:
-    """Return what is found of a name, looked for once: digests cost more than what they are for."""
-    found = memory.get(name)
-    if found is None:
-        if len(memory) >= REMEMBERED_NAMES:
-            memory.clear()
-        found = memory[name] = find()
-    return found
 
 
 def people_in(event: Event) -> Iterator[str]:
