@@ -7,11 +7,12 @@ that do not change are carried over as they are; so is the order, also that of a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from analytics.catalogue import Catalogue
@@ -24,27 +25,44 @@ from analytics.storage import Storage
 from eventlog.codec import Codec
 from eventlog.connection import in_our_words
 from eventlog.entry import RawEntry
+from eventlog.erasure_scope import PERSON_FIELDS
 from eventlog.errors import EventLogError, HistoryGap
 from eventlog.log import EventLog
+from eventlog.redactor import COPY_TYPES
 
 Change = Callable[[RawEntry], bytes | None]
 """Gives the JSON that is to stand in place of an entry's; None leaves it as it is."""
 
+Concerns = Callable[[str, str], bool]
+"""Says of a field and a name in it whether a row with that name has to be looked at."""
+
 Changes = Mapping[int, Mapping[int, RawEntry]]
 """What is to be changed of a file: by row group, by row in it."""
 
+_NAMING = ("conversation", "session", *PERSON_FIELDS)
+_TELLING = (*_NAMING, "type", "is_erased", "raw")
+"""Columns that tell whether a row has to be looked at."""
+
+_FALSE = pa.scalar(False, pa.bool_())
 _ARROW_SCHEMA = b"ARROW:schema"
 
 
-def segment_changes(storage: Storage, segment: Segment, change: Change) -> Changes:
-    """Return what `change` changes of a segment, having shown it every row, in the file's order.
+def segment_changes(
+    storage: Storage, segment: Segment, change: Change, concerns: Concerns
+) -> Changes:
+    """Return what `change` changes of a segment, shown the rows that may be meant, in order.
 
-    Raises HistoryGap where the file is damaged.
+    Most row groups have none: then only a few columns are read. Raises HistoryGap where the file is
+    damaged.
     """
     found: dict[int, dict[int, RawEntry]] = {}
     with _sound(segment), pq.ParquetFile(storage.path(segment), **_READING) as file:
         for number in range(file.metadata.num_row_groups):
-            for row, entry in enumerate(rebuild(_group(file, number))):
+            rows = _looked_at(_group(file, number, _TELLING), concerns)
+            if not len(rows):
+                continue
+            entries = rebuild(_group(file, number).take(rows))
+            for row, entry in zip(rows.to_pylist(), entries, strict=True):
                 raw = change(entry)
                 if raw is not None:
                     found.setdefault(number, {})[row] = RawEntry(entry.id, raw)
@@ -129,13 +147,31 @@ class _sound:  # noqa: N801 - reads as a word where it is used
             ) from error
 
 
-def _group(file: pq.ParquetFile, number: int) -> pa.Table:
-    """Return a row group with every column there is: the file's own, and those of today."""
-    table = file.read_row_group(number, use_threads=False)
-    missing = [field for field in SCHEMA if field.name not in table.column_names]
-    for field in missing:
-        table = table.append_column(field, pa.nulls(len(table), field.type))
+def _group(file: pq.ParquetFile, number: int, names: Sequence[str] | None = None) -> pa.Table:
+    """Return a row group with every column there is: the file's own, and those of today.
+
+    With `names`, those.
+    """
+    table = file.read_row_group(number, columns=names, use_threads=False)
+    for field in SCHEMA:
+        if field.name not in table.column_names and (names is None or field.name in names):
+            table = table.append_column(field, pa.nulls(len(table), field.type))
     return table
+
+
+def _looked_at(table: pa.Table, concerns: Concerns) -> pa.Array:
+    """Return which rows of a group have to be looked at, by number."""
+    is_meant = pc.or_(
+        pc.is_in(table["type"], pa.array(sorted(COPY_TYPES), pa.string())),
+        pc.or_(table["raw"].is_valid(), table["is_erased"].fill_null(_FALSE)),
+    )
+    for name in _NAMING:
+        wanted = [
+            each for each in table[name].unique().drop_null().to_pylist() if concerns(name, each)
+        ]
+        if wanted:
+            is_meant = pc.or_(is_meant, pc.is_in(table[name], pa.array(wanted, pa.string())))
+    return pc.indices_nonzero(is_meant)
 
 
 def _changed(

@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from analytics.catalogue import Catalogue
 from analytics.erasing import (
     forget_temporary,
@@ -37,6 +39,7 @@ from eventlog.logs import get_logger
 from eventlog.redactor import Redactor
 from eventlog.server_files import ServerFiles, rewrite_files
 from eventlog.stream_rewriting import StreamRewriter
+from eventlog.tasks import end
 from eventlog.vocabulary import ErasureCompleted, SessionStarted
 from projections.building.rebuilding import check_history
 from projections.building.renewing import renew, stored_projections
@@ -51,10 +54,13 @@ ERASURES_CONVERSATION = "eventlog:erasures"
 """Where it is recorded what was erased."""
 
 MAX_ROUNDS = 10
-"""Somebody who goes on writing is not waited for without end."""
+"""Two are usual: one that finds, one that finds no more."""
 
 TEMPORARY_AGE_S = 600.0
 """A temporary file not written to for so long has no writer; one swept by mistake is written again."""
+
+MODELS_AT_ONCE = 4
+"""Each waits for the server most of the time of a short log, and for the processor of a long one."""
 
 PAGE_ENTRIES = 1000
 
@@ -111,7 +117,7 @@ async def erase(
     dry_run: bool = False,
     **how: Any,
 ) -> Report:
-    """Return what was erased of a chat, or of a person on one platform or all.
+    """Return what was erased of a chat, or of a person on one platform or all, up to this call.
 
     Of a chat: every event of it. Of a person: every event that names them as sender, recipient or
     user, all events of sessions that were started for them, deliveries and dead letters of these.
@@ -173,7 +179,7 @@ class Eraser:
 
     async def survey(self, whose: Whose) -> Report:
         """Return what erasing would change; nothing is written."""
-        run = _Run(self._log, [Recorded(Scope.begin(whose), False, 0)])
+        run = _Run(self._log, [Recorded(Scope.begin(whose, await self._now_ms()), False, 0)])
         await self._learn_sessions(run)
         partitions = self._in_order()
         for done, partition in enumerate(partitions):
@@ -189,11 +195,17 @@ class Eraser:
     ) -> Report:
         """Return what was erased. What was asked for before is gone on with, under its old name."""
         await self._check()
+        until_ms = await self._now_ms()
         known = await asyncio.to_thread(self._ledger.find, whose)
-        now_us = self._log.clock.now_us()
-        return await self._erase(
-            [known or Recorded(Scope.begin(whose), False, now_us)], reason, operator
-        )
+        if known is None:
+            scope = Scope.begin(whose, until_ms, await asyncio.to_thread(self._ledger.salt))
+            known = Recorded(scope, is_completed=False, begun_at=self._log.clock.now_us())
+        scope = msgspec.structs.replace(known.scope, until_ms=until_ms)
+        return await self._erase([known._replace(scope=scope)], reason, operator)
+
+    async def _now_ms(self) -> int:
+        """Return the time of the last entry, by the server's clock."""
+        return max(head.ms for head in await self._log.heads())
 
     async def erase_again(
         self, *, reason: str | None = None, operator: str | None = None
@@ -309,7 +321,11 @@ class Eraser:
     async def _survey_segments(self, run: _Run, partition: int) -> None:
         for segment in await asyncio.to_thread(_segments, self._storage, partition):
             changes = await asyncio.to_thread(
-                segment_changes, self._storage, segment, run.change(partition)
+                segment_changes,
+                self._storage,
+                segment,
+                run.change(partition),
+                run.redactor.concerns,
             )
             run.count_segment(sum(map(len, changes.values())))
 
@@ -368,7 +384,11 @@ class Eraser:
             if run.clean.get(segment) == stamp:
                 continue
             changes = await asyncio.to_thread(
-                segment_changes, self._storage, segment, run.change(partition)
+                segment_changes,
+                self._storage,
+                segment,
+                run.change(partition),
+                run.redactor.concerns,
             )
             count = sum(map(len, changes.values()))
             if count:
@@ -385,10 +405,21 @@ class Eraser:
     async def _renew_models(self, run: _Run) -> None:
         stored = await stored_projections(self._log)
         wanted = [each for each in self._projections if each.name in stored]
-        for done, projection in enumerate(wanted):
-            self._tell(Progress("read models", done, len(wanted)))
-            await renew(self._log, projection, past=self._past)
-            self._reached("model_renewed")
+        room, done_count = asyncio.Semaphore(MODELS_AT_ONCE), 0
+
+        async def renew_one(projection: Projection) -> None:
+            nonlocal done_count
+            async with room:
+                self._tell(Progress("read models", done_count, len(wanted)))
+                await renew(self._log, projection, past=self._past)
+                self._reached("model_renewed")
+                done_count += 1
+
+        renewing = [asyncio.create_task(renew_one(projection)) for projection in wanted]
+        try:
+            await asyncio.gather(*renewing)
+        finally:
+            await end(*renewing)
         run.model_count = len(wanted)
 
 

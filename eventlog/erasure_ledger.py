@@ -73,6 +73,10 @@ class Ledger:
         """Return the latest erasure that was asked for just that."""
         return next((each for each in reversed(self.read()) if each.scope.is_of(whose)), None)
 
+    def salt(self) -> str | None:
+        """Return the salt of the erasures so far, None where there is none."""
+        return next((each.scope.salt for each in self.read()), None)
+
     def write(self, state: State, moments: Iterable[tuple[Scope, int]]) -> None:
         """Append a line for each scope as of a moment in µs UTC, durably."""
         lines = [
@@ -100,10 +104,14 @@ class Ledger:
 
 
 def _after(before: Recorded | None, line: Line) -> Recorded:
-    """Return an erasure after a line, with every session that any of its lines named."""
-    names = {*line.sessions, *(before.scope.sessions if before else ())}
+    """Return an erasure after a line: with every session, and until the latest time, of any line."""
     values = {name: getattr(line, name) for name in Scope.__struct_fields__}
-    scope = Scope(**{**values, "sessions": sorted(names)})
-    is_new = before is None or (before.is_completed and line.state == "begun")
-    begun_at = line.at if before is None or is_new else before.begun_at
+    scope = Scope(**values)
+    begun_at = line.at
+    if before is not None:
+        sessions = sorted({*line.sessions, *before.scope.sessions})
+        until_ms = max(line.until_ms, before.scope.until_ms)
+        scope = msgspec.structs.replace(scope, sessions=sessions, until_ms=until_ms)
+        if line.state == "completed" or not before.is_completed:
+            begun_at = before.begun_at
     return Recorded(scope, line.state == "completed", begun_at)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple, Self
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Literal, NamedTuple, Self
 
 import msgspec
 
@@ -63,17 +64,23 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     who: str
     """Digest of the chat, or of the person's id."""
     salt: str
+    until_ms: int
+    """Entries appended later, by the server's clock, are not meant: who was erased may come back."""
     platform: str | None = None
     sessions: list[str] = []
     """Digests of the person's sessions: their start no longer names the person once it is erased."""
 
     @classmethod
-    def begin(cls, whose: Whose) -> Self:
-        """Return the scope of a new erasure."""
-        salt = secrets.token_hex(_DIGEST_BYTES)
-        who = _digest(salt, whose.name)
+    def begin(cls, whose: Whose, until_ms: int, salt: str | None = None) -> Self:
+        """Return the scope of a new erasure; with a salt that others have it is found as fast as they."""
+        salt = salt or secrets.token_hex(_DIGEST_BYTES)
         return cls(
-            erasure=new_event_id(), kind=whose.kind, who=who, salt=salt, platform=whose.platform
+            erasure=new_event_id(),
+            kind=whose.kind,
+            who=_digest(salt, whose.name),
+            salt=salt,
+            until_ms=until_ms,
+            platform=whose.platform,
         )
 
     def is_of(self, whose: Whose) -> bool:
@@ -96,73 +103,75 @@ class Selection:
 
     def __init__(self, scopes: Iterable[Scope]) -> None:
         self._scopes = list(scopes)
-        self._sessions = [set(scope.sessions) for scope in self._scopes]
-        self._chats: dict[str, bool] = {}
-        self._people: dict[str, Sequence[Scope]] = {}
-        self._in_session: dict[str, bool] = {}
+        self._salts = list(dict.fromkeys(scope.salt for scope in self._scopes))
+        self._by_digest: defaultdict[tuple[str, str], list[Scope]] = defaultdict(list)
+        """Scopes by what a digest is of, `chat`, `user` or `session`, and the digest."""
+        self._remembered: dict[tuple[str, str], list[Scope]] = {}
+        self._sessions = {scope.erasure: set(scope.sessions) for scope in self._scopes}
         self.seeks_people = any(scope.kind == "user" for scope in self._scopes)
+        for scope in self._scopes:
+            self._by_digest[scope.kind, scope.who].append(scope)
+            for digest in scope.sessions:
+                self._by_digest["session", digest].append(scope)
 
     @property
     def scopes(self) -> list[Scope]:
         """The scopes, with the sessions learned so far."""
-        pairs = zip(self._scopes, self._sessions, strict=True)
         return [
-            msgspec.structs.replace(scope, sessions=sorted(sessions)) for scope, sessions in pairs
+            msgspec.structs.replace(scope, sessions=sorted(self._sessions[scope.erasure]))
+            for scope in self._scopes
         ]
 
-    def takes(self, event: Event) -> bool:
-        """Return whether the event is of a chat, a person or a session that is meant."""
-        if self._is_chat(event.conversation):
+    def takes(self, event: Event, ms: int) -> bool:
+        """Return whether an event appended at that time is of a chat, person or session that is meant."""
+        if _reaches(self._of("chat", event.conversation), ms):
             return True
         if not self.seeks_people:
             return False
-        is_session = event.session is not None and self._is_session(event.session)
-        return is_session or any(self._scopes_naming(event))
+        if event.session is not None and _reaches(self._of("session", event.session), ms):
+            return True
+        return _reaches(self._naming(event), ms)
 
-    def learn(self, event: Event) -> bool:
+    def concerns(self, field: str, name: str) -> bool:
+        """Return whether any scope is of what a field names: a conversation, session or person."""
+        kinds = {"conversation": "chat", "session": "session"}
+        return bool(self._of(kinds.get(field, "user"), name))
+
+    def learn(self, event: Event, ms: int) -> bool:
         """Take note of a session that a person of the scopes has; return whether it was news."""
         if not isinstance(event, SessionStarted) or not self.seeks_people:
             return False
         is_news = False
-        for scope in self._scopes_naming(event):
-            known, digest = self._sessions[self._scopes.index(scope)], scope.digest(event.session)
-            is_news = is_news or digest not in known
-            known.add(digest)
+        for scope in self._naming(event):
+            known, digest = self._sessions[scope.erasure], scope.digest(event.session)
+            if ms <= scope.until_ms and digest not in known:
+                known.add(digest)
+                self._by_digest["session", digest].append(scope)
+                is_news = True
         if is_news:
-            self._in_session.clear()
+            self._remembered.clear()
         return is_news
 
-    def _scopes_naming(self, event: Event) -> Iterator[Scope]:
+    def _naming(self, event: Event) -> Iterator[Scope]:
         for person in people_in(event):
-            for scope in self._of_person(person):
+            for scope in self._of("user", person):
                 if scope.platform in (None, platform_of(event)):
                     yield scope
 
-    def _of_person(self, person: str) -> Sequence[Scope]:
-        found = self._people.get(person)
+    def _of(self, kind: str, name: str) -> list[Scope]:
+        """Return the scopes that a name is of; digests are made once, they cost more than all else."""
+        found = self._remembered.get((kind, name))
         if found is None:
-            _bound(self._people)
-            users = (scope for scope in self._scopes if scope.kind == "user")
-            found = self._people[person] = [s for s in users if s.who == s.digest(person)]
+            if len(self._remembered) >= REMEMBERED_NAMES:
+                self._remembered.clear()
+            digests = [_digest(salt, name) for salt in self._salts]
+            found = [s for digest in digests for s in self._by_digest.get((kind, digest), ())]
+            self._remembered[kind, name] = found
         return found
 
-    def _is_chat(self, conversation: str) -> bool:
-        found = self._chats.get(conversation)
-        if found is None:
-            _bound(self._chats)
-            chats = (scope for scope in self._scopes if scope.kind == "chat")
-            found = any(scope.who == scope.digest(conversation) for scope in chats)
-            self._chats[conversation] = found
-        return found
 
-    def _is_session(self, session: str) -> bool:
-        found = self._in_session.get(session)
-        if found is None:
-            _bound(self._in_session)
-            pairs = zip(self._scopes, self._sessions, strict=True)
-            found = any(known and scope.digest(session) in known for scope, known in pairs)
-            self._in_session[session] = found
-        return found
+def _reaches(scopes: Iterable[Scope], ms: int) -> bool:
+    return any(ms <= scope.until_ms for scope in scopes)
 
 
 def people_in(event: Event) -> Iterator[str]:
@@ -179,8 +188,3 @@ def platform_of(event: Event) -> str:
     """Return the platform that an event is of: what it says, else what begins its conversation."""
     platform = getattr(event, "platform", None) or event.extra.get("platform")
     return platform if isinstance(platform, str) else event.conversation.partition(":")[0]
-
-
-def _bound(memory: dict[str, Any]) -> None:
-    if len(memory) >= REMEMBERED_NAMES:
-        memory.clear()

@@ -25,6 +25,11 @@ _LETTER_EVENTS = (
     DeadLetterDiscarded,
 )
 
+COPY_TYPES = frozenset(
+    str(each.__struct_config__.tag) for each in (MessageSent, DeliveryFailed, *_LETTER_EVENTS)
+)
+"""Types whose events may be copies of others: each of them has to be looked at."""
+
 
 class Redactor:
     """Finds what a selection takes, and the copies of it.
@@ -52,7 +57,7 @@ class Redactor:
         if event is None:
             self.unreadable.add(place)
             return None
-        if not (self.selection.takes(event) or self._is_copy(event)):
+        if not (self.selection.takes(event, entry.id.ms) or self._is_copy(event)):
             if event.is_erased:
                 self._note(place, event)
             return None
@@ -63,10 +68,17 @@ class Redactor:
         self.changed.add(place)
         return raw
 
+    def concerns(self, field: str, name: str) -> bool:
+        """Return whether an event with that name in that field may be one that is meant.
+
+        Neither, and not of COPY_TYPES, erased or unreadable: then `redaction` need not be asked.
+        """
+        return self.selection.concerns(field, name)
+
     def learn(self, partition: int, entry: RawEntry) -> bool:
         """Take note of the sessions of the people sought; return whether one was news."""
         event = event_in(self._codec, partition, entry)
-        return event is not None and self.selection.learn(event)
+        return event is not None and self.selection.learn(event, entry.id.ms)
 
     def _note(self, place: tuple[int, int], event: Event) -> None:
         self.erased.add(place)

@@ -30,6 +30,7 @@ from eventlog import (
     ToolCalled,
     ToolReturned,
 )
+from eventlog.vocabulary import JobQueued, TranscriptAppended, ValuesChanged
 from projections.projecting.projector import Projector
 from tests.archives import archived
 from tests.querying import rows
@@ -68,6 +69,9 @@ def life_of(chat: str, user: str, words: str) -> list[Event]:
             text=words, error=words, traceback=words, recipient=user, failures=[failed],
         ),
         BridgeEvent(**base, event_type="error", data={"said": words}),
+        TranscriptAppended(**base, transcript="main", items=[f'"{words}"'], metadata={"k": words}),
+        ValuesChanged(**base, name="state", values={"k": f'"{words}"'}),
+        JobQueued(**base, agent="coder", text=words, metadata={"k": words}),
         SessionTransitioned(**base, to_status="dormant", reason=f"{words} fell silent"),
     ]  # fmt: skip
 

@@ -46,9 +46,7 @@ async def lived(log: EventLog) -> None:
     await project(log)
 
 
-@pytest.mark.parametrize(
-    "whose", [{"chat": CHAT}, {"user": USER}, {"user": USER, "platform": "telegram"}]
-)
+@pytest.mark.parametrize("whose", [{"chat": CHAT}, {"user": USER, "platform": "telegram"}])
 async def test_the_content_is_gone_from_everywhere(log, whose):
     await lived(log)
     before = await places(log)

@@ -70,6 +70,19 @@ async def lived(log: EventLog) -> None:
     await project(log)
 
 
+async def test_who_comes_back_is_not_erased_by_the_ledger(log):
+    await lived(log)
+    await erase(log, user=USER)
+    anew = SessionStarted(conversation=CHAT, session="anew", user=USER, platform="telegram")
+    await log.append([anew, MessageReceived(conversation=CHAT, sender=USER, text=SECRET)])
+    assert (await erase_again(log)).event_count == 0
+    assert await in_sql(log)
+    report = await erase(log, user=USER)
+    assert report.event_count == 2
+    await is_nowhere(log)
+    assert len(ledger_of(log).read()) == 1
+
+
 @pytest.mark.parametrize("whose", [{"chat": CHAT}, {"user": USER}])
 async def test_segments_and_a_server_restored_from_before_are_clean_again(log, tmp_path, whose):
     await lived(log)

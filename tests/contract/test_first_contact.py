@@ -44,9 +44,7 @@ async def resolved_by(log: EventLog, users: Sequence[Sequence[int]]) -> list[lis
         assert await process.stdout.readline() == b"ready\n"
     lines = [msgspec.json.encode(list(each)) + b"\n" for each in users]
     answers = await asyncio.gather(
-        *(
-            process.communicate(line) for process, line in zip(processes, lines, strict=True)
-        )
+        *(process.communicate(line) for process, line in zip(processes, lines, strict=True))
     )
     assert [process.returncode for process in processes] == [0] * len(processes)
     return [msgspec.json.decode(said, type=list[str]) for said, _ in answers]

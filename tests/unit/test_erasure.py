@@ -41,7 +41,7 @@ def full(event_type: type[Event]) -> Event:
                               "home": "h"}  # fmt: skip
     names = {field.name: field.type for field in msgspec.structs.fields(event_type)}
     for name in names.keys() - Event.__struct_fields__ - values.keys():
-        for value in (SECRET, {SECRET: SECRET}, [Attachment(SECRET, SECRET)],
+        for value in (SECRET, {SECRET: SECRET}, [SECRET], [Attachment(SECRET, SECRET)],
                       [FailedAttempt(1, 1, SECRET, SECRET)], 3, True, "failed", "job"):  # fmt: skip
             try:
                 values[name] = msgspec.convert(msgspec.to_builtins(value), names[name])
@@ -145,7 +145,7 @@ def test_what_cannot_be_blank_leaves_an_event_that_everybody_can_read(event):
 
 def redactor(**whose: str) -> Redactor:
     who = Whose.of(**{"chat": None, "user": None, "platform": None, **whose})
-    return Redactor(OWN, Selection([Scope.begin(who)]))
+    return Redactor(OWN, Selection([Scope.begin(who, 5)]))
 
 
 def shown(to: Redactor, *events: Event | bytes) -> list[bool]:
@@ -181,6 +181,21 @@ def test_a_person_is_who_sent_or_received_or_has_the_session():
     assert shown(redactor(user="7"), *events) == everywhere
     on_telegram = [True, False, False, True, True, True, False, True]
     assert shown(redactor(user="7", platform="telegram"), *events) == on_telegram
+
+
+def test_what_was_appended_later_is_not_meant_but_for_copies():
+    eraser = redactor(user="7")
+    events = (
+        said("telegram:1", sender="7"),
+        SessionStarted(conversation="telegram:2", session="s7", user="7"),
+        DeadLetterParked(
+            conversation="telegram:1", letter="a", group="g", reason="r", origin="3/5-1"
+        ),
+    )
+    entries = [RawEntry(EntryId(ms, n), OWN.encode(event)) for ms, n, event in
+               zip((5, 6, 6), (1, 2, 3), events, strict=True)]  # fmt: skip
+    assert not any(eraser.learn(3, entry) for entry in entries)
+    assert [eraser.redaction(3, entry) is not None for entry in entries] == [True, False, True]
 
 
 def test_copies_are_found_by_what_they_are_copies_of():
@@ -222,7 +237,7 @@ def test_a_producer_that_says_erased_is_not_believed():
 
 def test_the_ledger_says_what_to_look_for_and_not_who(tmp_path: Path):
     whose = Whose("user", "person-7", "telegram")
-    scope, path = Scope.begin(whose), tmp_path / "sub" / "erasures.jsonl"
+    scope, path = Scope.begin(whose, 100), tmp_path / "sub" / "erasures.jsonl"
     ledger = Ledger(path, "a")
     assert ledger.read() == []
     ledger.write("begun", [(scope, 5)])
@@ -243,7 +258,7 @@ def test_the_ledger_says_what_to_look_for_and_not_who(tmp_path: Path):
 def test_a_line_that_was_cut_short_harms_no_other(tmp_path: Path):
     path = tmp_path / "erasures.jsonl"
     ledger = Ledger(path, "a")
-    first, second = Scope.begin(Whose("chat", "x")), Scope.begin(Whose("chat", "y"))
+    first, second = Scope.begin(Whose("chat", "x"), 1), Scope.begin(Whose("chat", "y"), 1)
     ledger.write("begun", [(first, 5)])
     with path.open("ab") as file:
         file.write(b'{"erasure":"half')
