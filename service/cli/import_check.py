@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bridge.importers.detect import PARSERS, sources
+from bridge.importers.detect import MEANT, PARSERS, sources
 from bridge.importers.migration.checking import Checked, check_source
 from bridge.importers.migration.mapping import Mapping
 from eventlog.log import EventLog
@@ -37,9 +37,8 @@ class Outcome(NamedTuple):
     @property
     def is_whole(self) -> bool:
         """Whether everything was compared, nothing refused, and nothing differs."""
-        return bool(self.checked) and all(
-            each.agrees and not each.refused_count for each in self.checked
-        )
+        is_all = bool(self.checked) and all(reason in MEANT for _, reason in self.left_out)
+        return is_all and all(each.agrees and not each.refused_count for each in self.checked)
 
 
 async def check(
@@ -69,8 +68,8 @@ async def check(
     return outcome
 
 
-def show_check(outcome: Outcome) -> None:
-    """Print the comparison and what differs."""
+def show_check(outcome: Outcome, *, with_tables: bool) -> None:
+    """Print the comparison and what differs; `with_tables` also those that are not read."""
     rows = [
         (
             each.label,
@@ -102,6 +101,9 @@ def show_check(outcome: Outcome) -> None:
         hidden = each.difference_count - len(each.differences[:DIFFERENCES_SHOWN])
         if hidden:
             say(f"{each.label}: and {many(hidden, 'difference')} more", "yellow")
+    if with_tables:
+        for label, reason in outcome.left_out:
+            say(f"{label}: {reason}, not verified", "yellow")
     for label in outcome.unchecked:
         say(f"{label}: not verified; only databases and JSON lines of a bridge are", "yellow")
 

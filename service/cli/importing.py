@@ -97,7 +97,7 @@ def register(app: typer.Typer) -> None:
             if report is not None:
                 _show(report, paths)
             if outcome is not None:
-                show_check(outcome)
+                show_check(outcome, with_tables=report is None)
         is_whole = (report is None or _is_whole(report)) and (outcome is None or outcome.is_whole)
         raise typer.Exit(OK if is_whole else INCOMPLETE)
 

@@ -72,6 +72,9 @@ def test_unknown_tables_and_bad_rows_are_told_and_the_exit_code_says_so(cli, pat
     assert result.code == 3
     assert "history.db#messages:5: no chat" in result.err
     assert "history.db#settings: unknown table of 0 rows, left out" in result.err
+    result = cli("import", path, "--verify-only")
+    assert result.code == 3
+    assert "history.db#settings: unknown table of 0 rows, not verified" in result.err
     result = cli("import", path, "--map", "settings=skip", "--json")
     assert dict(result.json()["skipped"]) == {"history.db#settings": "skipped by the mapping"}
 
