@@ -119,6 +119,18 @@ async def test_a_returning_user_finds_the_session(log, path):
     assert mapped.session == "s52"
 
 
+async def test_a_chat_that_the_new_system_knows_goes_on_in_the_session_last_active(log, path):
+    bridge = Bridge(log)
+    for user in ("900", "901"):
+        await bridge.sessions.resolve("telegram", user)
+    own = await bridge.sessions.resolve("telegram", "901")
+    insert(path, "agent_sessions", [session(60, chat_id="900", sender="900", last_activity=9e9)])
+    insert(path, "agent_sessions", [session(61, chat_id="901", sender="901")])
+    await bring(log, path)
+    assert (await bridge.sessions.resolve("telegram", "900")).id == "s60"
+    assert (await bridge.sessions.resolve("telegram", "901")).id == own.id
+
+
 async def test_every_session_is_found_by_its_id(log, path):
     await bring(log, path)
     for number in range(40):
