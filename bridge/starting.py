@@ -24,7 +24,7 @@ class Starter:
     def new_id(self, conversation: str | None) -> str:
         """Return an id for a session of a conversation, or for one that is its own."""
         # Before the log was ever reached nobody knows its partitions.
-        if conversation is None or not self._log.partition_count:
+        if conversation is None or not self._log.was_reached:
             return new_event_id()
         return new_session_id(conversation, self._log.partition_count)
 

@@ -135,6 +135,11 @@ class BlockingEventLog(Blocking[EventLog]):
     async def _is_degraded(self) -> bool:
         return self.log.is_degraded
 
+    @property
+    def was_reached(self) -> bool:
+        """Whether the server was there once since the log was opened: `EventLog.was_reached`."""
+        return self.log.was_reached
+
     def ping(self) -> bool:
         """Return whether the server answers; never raises."""
         return self._portal.is_open and self._portal.call(self.log.ping)

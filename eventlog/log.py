@@ -31,7 +31,6 @@ from eventlog.ids import START, EntryId
 from eventlog.injected import AnyClient, url_of
 from eventlog.keys import Keys
 from eventlog.logs import get_logger
-from eventlog.partition import Partitions
 from eventlog.producer import Producer
 from eventlog.settings import Durability, Settings, change_settings, load_settings
 from eventlog.store import Store
@@ -184,8 +183,20 @@ class EventLog:
 
     @property
     def partition_count(self) -> int:
-        """How many partitions the log has; 0 before it is open, or was ever reached."""
-        return self._foothold.partitions.count if self._foothold is not None else 0
+        """How many partitions the log has; 0 before it is open.
+
+        Raises LogUnavailable where it was opened without its server: only that knows.
+        """
+        if self._foothold is None:
+            return 0
+        if not self.was_reached:
+            raise self._foothold.why_away()
+        return self._foothold.partitions.count
+
+    @property
+    def was_reached(self) -> bool:
+        """Whether the log is open and its server was there once since; as a rule from `open` on."""
+        return self._foothold is not None and bool(self._foothold.partitions.count)
 
     @property
     def is_degraded(self) -> bool:
@@ -305,14 +316,9 @@ class EventLog:
         """Return the partition that a conversation lives in. Raises LogNotOpen."""
         if self._foothold is None:
             raise _not_open("the log has not been opened.")
-        return self._reached_partitions[conversation]
-
-    @property
-    def _reached_partitions(self) -> Partitions:
-        foothold = self._here()
-        if not foothold.partitions.count:
-            self._on_server()
-        return foothold.partitions
+        if not self.was_reached:
+            raise self._foothold.why_away()
+        return self._foothold.partitions[conversation]
 
     async def read(
         self,
@@ -335,7 +341,7 @@ class EventLog:
         if partition is None:
             assert conversation is not None
             partition = self.partition_of(conversation)
-        if not 0 <= partition < self._reached_partitions.count:
+        if not 0 <= partition < self.partition_count:
             raise InvalidEvent(f"there is no partition {partition}.")
         found: list[Entry] = []
         page_size = limit if conversation is None else READ_PAGE_ENTRIES
@@ -381,7 +387,7 @@ class EventLog:
         >>> async for entry in await log.tail():
         ...     print(entry.event.type)
         """
-        store, count = self._store, self._reached_partitions.count
+        store, count = self._store, self.partition_count
         followed = range(count) if partition is None else (partition,)
         if after is None:
             heads = await store.heads()

@@ -8,9 +8,11 @@ import itertools
 from pathlib import Path
 from urllib.parse import unquote
 
+import pytest
 import redis.asyncio
 
 from bridge import Bridge
+from eventlog.errors import LogUnavailable
 from tests.support import RawServer, eventually
 
 _numbers = itertools.count(1)
@@ -46,6 +48,14 @@ async def test_opened_while_the_server_is_away_it_projects_when_it_is_back(tmp_p
         server.url, spool_dir=str(tmp_path / "spool"), partition_count=2
     ) as bridge:
         assert (await bridge.received("telegram:7", "hello")).is_spooled
+        for call in (
+            lambda: bridge.sessions.list(),
+            lambda: bridge.history("telegram:7"),
+            lambda: bridge.conversations.get("telegram:7"),
+            lambda: bridge.dead_letters.list(),
+        ):
+            with pytest.raises(LogUnavailable):
+                await call()
         with server:
             await eventually(lambda: not bridge.log.is_degraded)
             assert await texts(bridge, "telegram:7") == ["hello"]

@@ -221,6 +221,9 @@ class TestOpening:
                 _ = log.client
             with pytest.raises(LogUnavailable):
                 log.partition_of("c")
+            with pytest.raises(LogUnavailable):
+                _ = log.partition_count
+            assert not log.was_reached
             server.start()
             await asyncio.wait_for(log.reached(), 10)
             await recovered(log)
