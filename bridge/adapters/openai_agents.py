@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from bridge.adapters.missing_extra import missing_extra
 from bridge.transcripts import TranscriptStore
+from eventlog.errors import LogUnavailable
+from eventlog.ids import new_event_id
 from eventlog.log import EventLog
 from eventlog.past import Past
 
@@ -45,6 +48,8 @@ class EventLogSession:
         self._transcripts = TranscriptStore(log, past=past)
         name = f"{PREFIX}:{session_id}"
         self._place = conversation or name, name
+        self._unsure: tuple[list[TResponseInputItem], str] | None = None
+        """Items that may have been added, and the key that tells."""
 
     async def get_items(self, limit: int | None = None) -> list[TResponseInputItem]:
         """Return the last `limit` items, oldest first; all, unless the session's settings say less."""
@@ -52,8 +57,18 @@ class EventLogSession:
         return (await self._transcripts.items(*self._place, most)).items
 
     async def add_items(self, items: list[TResponseInputItem]) -> None:
-        """Add items at the end. Raises InvalidEvent, EventTooLarge."""
-        await self._transcripts.append(*self._place, items)
+        """Add items at the end.
+
+        A call that raised LogUnavailable may be repeated on the same object: what was added after
+        all is not added again. Raises InvalidEvent, EventTooLarge; then nothing was added.
+        """
+        unsure, self._unsure = self._unsure, None
+        key = unsure[1] if unsure and unsure[0] == items else new_event_id()
+        try:
+            await self._transcripts.append(*self._place, items, idempotency_key=key)
+        except LogUnavailable:
+            self._unsure = copy.deepcopy(items), key
+            raise
 
     async def pop_item(self) -> TResponseInputItem | None:
         """Take the last item off and return it; None where there is none."""

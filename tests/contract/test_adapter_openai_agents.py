@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import sys
 from typing import Any, cast
+from urllib.parse import unquote
 
 import pytest
 from agents import Agent, RunConfig, Runner, Session, SessionSettings, TResponseInputItem
 from agents.testing import ScriptedModel, assistant_message
 
 from bridge.adapters.openai_agents import EventLogSession
-from eventlog.errors import EventTooLarge, InvalidEvent
+from eventlog.errors import EventTooLarge, InvalidEvent, LogUnavailable
 from eventlog.log import EventLog
 from projections.projecting.projector import Projector
+from tests.proxy import FaultyProxy
 
 
 def items(*contents: Any) -> list[TResponseInputItem]:
@@ -119,6 +121,23 @@ async def test_garbage_is_refused_and_nothing_of_its_batch_is_kept(
     with pytest.raises(EventTooLarge, match="item 2 of 2"):
         await session.add_items(items("lost?", "x" * 1_100_000))
     assert await session.get_items() == items("good")
+
+
+async def test_a_call_whose_reply_was_lost_may_be_repeated(log: EventLog, server_url: str) -> None:
+    socket = unquote(server_url.removeprefix("unix://"))
+    async with FaultyProxy(socket, seed=1, fault_rate=1, faults=("reply",)) as proxy:
+        prefix = log.settings.key_prefix
+        async with EventLog.open(proxy.url, key_prefix=prefix, max_retries=0) as shaky:
+            session = EventLogSession("s", shaky)
+            proxy.is_armed = True
+            with pytest.raises(LogUnavailable):
+                await session.add_items(items("yes"))
+            proxy.is_armed = False
+            assert await EventLogSession("s", log).get_items() == items("yes"), "it was added"
+            await session.add_items(items("yes"))
+            assert await session.get_items() == items("yes")
+            await session.add_items(items("yes"))
+            assert await session.get_items() == items("yes", "yes")
 
 
 async def test_the_session_lies_with_its_chat(log: EventLog) -> None:
