@@ -90,7 +90,7 @@ class ConversationCalls:
 
         async def decide() -> str:
             mapping = await self._mapping(conversation, user)
-            fresh = session or self._starter.new_id(conversation)
+            fresh = self._starter.new_id(conversation) if session is None else session
             compacted = ConversationCompacted(
                 conversation=conversation,
                 user=user,

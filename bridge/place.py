@@ -8,7 +8,7 @@ from typing import NamedTuple
 from eventlog.errors import InvalidEvent
 from eventlog.event import MAX_NAME_CHARACTERS
 from eventlog.ids import new_event_id
-from eventlog.partition import partition_of
+from eventlog.partition import Partitions, partition_of
 from eventlog.vocabulary import conversation_entity, member_key
 
 
@@ -38,7 +38,7 @@ def place_of(
     each user has a session of their own, unless all share one. Raises InvalidEvent for a platform
     with a colon, and for what is no id.
     """
-    if not platform or ":" in platform:
+    if not isinstance(platform, str) or not platform or ":" in platform:
         raise InvalidEvent(
             f"{platform!r} is no name of a platform.", remedy="Use one without a colon: telegram."
         )
@@ -75,7 +75,7 @@ def new_session_id(conversation: str, partition_count: int) -> str:
     So a session is found by its id alone. It takes as many draws as there are partitions, of a
     microsecond each.
     """
-    partition = partition_of(conversation, partition_count)
+    partition = Partitions(partition_count)[conversation]
     while True:
         drawn = new_event_id()
         if partition_of(drawn, partition_count) == partition:

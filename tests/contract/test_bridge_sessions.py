@@ -195,6 +195,19 @@ class TestSuppliedIds:
         session = await bridge.sessions.resolve("telegram", user, session_id="mine")
         assert session.id == await bridge.conversations.get(chat) == "mine"
 
+    async def test_who_names_an_id_and_who_does_not_get_the_same_session(
+        self, bridge: Bridge
+    ) -> None:
+        async with another_program(bridge.log) as other:
+            for user in range(20):
+                found = await asyncio.gather(
+                    bridge.sessions.resolve("telegram", user, session_id=f"mine-{user}"),
+                    other.sessions.resolve("telegram", user, session_id=f"yours-{user}"),
+                    other.sessions.resolve("telegram", user),
+                )
+                [session] = {each.id for each in found}
+                assert await bridge.conversations.get(f"telegram:{user}") == session
+
     async def test_no_two_members_get_one_session_by_one_id(self, bridge: Bridge) -> None:
         await bridge.sessions.resolve("telegram", 7, -100, session_id="mine")
         with pytest.raises(SessionExists):

@@ -33,6 +33,7 @@ from projections.storing.store import (
     After,
     DocumentsRequest,
     FeedRequest,
+    LinkedRequest,
     ModelStore,
     PageRequest,
 )
@@ -285,3 +286,91 @@ async def test_a_feed_keeps_its_last_items_and_their_numbers(place: Place) -> No
     assert (await page(99, 1))[3] == [b"5-7"]
     nothing = await place.store.read_feed(0, FeedRequest("things", 1, "silent", 9))
     assert (nothing.total, nothing.items) == (0, [])
+
+
+# --- documents that point to others ----------------------------------------------------------------
+
+
+def linked(key: str, *hints: str, version: int = 1, linked_version: int = 1) -> LinkedRequest:
+    return LinkedRequest("things", version, key, "to", "other", linked_version, hints, 9)
+
+
+async def pointing(place: Place) -> None:
+    """Store things that point to others, which stand further on."""
+    things = {"a": '{"to":"x"}', "b": "{}", "c": '{"to":null}', "d": '{"to":"é\\u0000"}'}
+    others = {"x": "1", "y": "2", "é\0": "3"}
+    only = (Step(BUILD, "serving", START),)
+    await place.store.commit(
+        commit(place, START, EntryId(5, 2), steps=only, documents=[documents(things)])
+    )
+    only = (Step(OTHER, "serving", START),)
+    changes = documents(others, model=OTHER.model)
+    await place.store.commit(commit(place, START, EntryId(6, 4), steps=only, documents=[changes]))
+
+
+@pytest.mark.parametrize(
+    ("request_", "document", "others"),
+    [
+        (linked("a"), b'{"to":"x"}', {"x": b"1"}),
+        (linked("a", "y", "x", "nobody"), b'{"to":"x"}', {"x": b"1", "y": b"2", "nobody": None}),
+        (linked("b"), b"{}", {}),
+        (linked("b", "y"), b"{}", {"y": b"2"}),
+        (linked("c"), b'{"to":null}', {}),
+        (linked("d"), '{"to":"é\\u0000"}'.encode(), {"é\0": b"3"}),
+        (linked("nobody"), None, {}),
+        (linked("nobody", "x"), None, {"x": b"1"}),
+        (linked("x", "a"), None, {"a": None}),
+    ],
+)
+async def test_a_document_comes_with_the_one_it_points_to_and_those_asked_for(
+    place: Place, request_: LinkedRequest, document: bytes | None, others: dict[str, bytes | None]
+) -> None:
+    await pointing(place)
+    reply = await place.store.read_linked(0, request_)
+    assert (reply.document, reply.linked) == (document, others)
+    assert (reply.checkpoint, reply.linked_checkpoint) == (EntryId(5, 2), EntryId(6, 4))
+    assert reply.tail.checkpoint == EntryId(5, 2), "what either lacks is in the tail"
+
+
+async def test_the_tail_begins_where_the_one_behind_stands_whichever_it_is(place: Place) -> None:
+    await pointing(place)
+    asked = LinkedRequest("other", 1, "x", "to", "things", 1, ["a"], 9)
+    only = (Step(OTHER, "serving", EntryId(6, 4)),)
+    await place.store.commit(
+        commit(
+            place,
+            EntryId(6, 4),
+            EntryId(7, 5),
+            steps=only,
+            documents=[documents({"x": "{}"}, model=OTHER.model)],
+        )
+    )
+    reply = await place.store.read_linked(0, asked)
+    assert (reply.document, reply.linked) == (b"{}", {"a": b'{"to":"x"}'})
+    assert reply.tail.checkpoint == reply.linked_checkpoint == EntryId(5, 2)
+
+
+@pytest.mark.parametrize(("version", "linked_version"), [(2, 1), (1, 2), (2, 2)])
+async def test_a_version_without_a_build_has_nothing_stored_and_all_in_the_tail(
+    place: Place, version: int, linked_version: int
+) -> None:
+    await pointing(place)
+    asked = linked("a", "y", version=version, linked_version=linked_version)
+    reply = await place.store.read_linked(0, asked)
+    assert reply.document == (b'{"to":"x"}' if version == 1 else None)
+    known = {"y": b"2", "x": b"1"} if linked_version == 1 else {"y": None, "x": None}
+    expected = {key: raw for key, raw in known.items() if key == "y" or version == 1}
+    assert reply.linked == expected
+    assert reply.tail.checkpoint == START
+
+
+@pytest.mark.parametrize("moved", [BUILD, OTHER])
+async def test_a_build_that_moves_is_found_in_its_new_role(place: Place, moved: Build) -> None:
+    await pointing(place)
+    asked = linked("a")
+    before = await place.store.read_linked(0, asked)
+    successor = Build(moved.name, 2, "2")
+    await place.store.begin(0, successor)
+    await place.store.swap({0: successor})
+    assert (await place.store.shelf(0)).get(moved.name, "previous") == moved
+    assert await place.store.read_linked(0, asked) == before

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import suppress
 from typing import Any, NamedTuple, get_args
 
 import pytest
@@ -200,11 +199,20 @@ async def test_shutting_down_leaves_what_another_took_over_meanwhile(
     one, two, _ = programs
     name = (await one.sessions.start()).id
 
-    async def take_over() -> Session:
-        with suppress(IllegalTransition):
-            await two.sessions.transition(name, "dormant")
-        return await two.sessions.resume(name)
-
-    await programs.both(one.sessions.dormant_all(), take_over(), order=(0,) * turn + (1,) * 20)
+    await programs.both(
+        one.sessions.dormant_all(), two.sessions.resume(name), order=(0,) * turn + (1,) * 20
+    )
     now = await existing(two, name)
     assert (now.status, now.owner) == ("active", "two")
+
+
+async def test_who_revives_what_a_crash_left_active_keeps_it(programs: Programs) -> None:
+    one, two, _ = programs
+    left = [(await one.sessions.start()).id for _ in range(3)]
+    revived = (await two.sessions.list(status="active", owner="one")).items
+    assert sorted(each.id for each in revived) == sorted(left)
+    for each in revived:
+        assert (await two.sessions.resume(each.id)).owner == "two"
+    # Program one comes back, and is shut down.
+    assert await one.sessions.dormant_all() == 0
+    assert (await two.sessions.counts())["active"] == 3

@@ -188,9 +188,9 @@ def transition(name: str, to: str, expected: int | None = None, owner: str | Non
             yield state, raised("session_missing")
         elif expected not in (None, session.version):
             yield state, raised("version_conflict")
-        elif session.status == to:
+        elif session.status == to and owner in (None, session.owner):
             yield state, Done(told_of(name, session))
-        elif to not in ALLOWED[session.status]:
+        elif session.status != to and to not in ALLOWED[session.status]:
             yield state, raised("illegal_transition")
         else:
             state = state.moved(name, to, owner)
