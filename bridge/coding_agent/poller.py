@@ -101,7 +101,7 @@ class Poller:
         self._messages: list[AgentMessage] = []
         self._ours: dict[str, str] = {}
         self._prompted_s: dict[str, float] = {}
-        self._changed_s = 0.0
+        self._changed_s = log.clock.monotonic_s()
 
     async def run(self) -> Outcome:
         """Return how the session ended; waits first while another poller follows it."""
