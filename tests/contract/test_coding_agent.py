@@ -11,6 +11,7 @@ import pytest
 
 from bridge.coding_agent import AgentClient, Patience, Poller
 from bridge.coding_agent.following import AgentHandlers
+from bridge.coding_agent.reading import judge_session
 from bridge.coding_agent.shapes import Snapshot
 from bridge.sessions import SessionCalls
 from bridge.tickets import Tickets
@@ -184,7 +185,8 @@ class TestFollowing:
 
             async def messages(session: str, *, last: int | None = None) -> Snapshot:
                 snapshot = await AgentClient.messages(client, session, last=last)
-                if len(agent.frames) == 1 and len(agent.prompts) == 1:  # after the last look
+                verdict = judge_session(snapshot.messages)
+                if verdict.is_sure and verdict.status == "completed":
                     await followed.tickets.send(followed.id, "One more thing.", message_id=1)
                 return snapshot
 
