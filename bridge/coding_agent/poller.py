@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from typing import Literal, NamedTuple
 
 from bridge.coding_agent.client import AgentClient
@@ -19,6 +20,7 @@ from bridge.coding_agent.reading import (
 from bridge.coding_agent.recorded import Recorded
 from bridge.coding_agent.shapes import AgentMessage, Snapshot
 from bridge.sessions import SessionCalls
+from consumers.patience import FIRST_PAUSE_S, LONGEST_PAUSE_S
 from consumers.retry import Retry
 from eventlog.errors import Fenced, InvalidEvent, LogUnavailable, SendFailed, VersionConflict
 from eventlog.log import EventLog
@@ -99,7 +101,7 @@ class Poller:
         self._messages: list[AgentMessage] = []
         self._ours: dict[str, str] = {}
         self._prompted_s: dict[str, float] = {}
-        self._changed_s = 0.0
+        self._changed_s = log.clock.monotonic_s()
 
     async def run(self) -> Outcome:
         """Return how the session ended; waits first while another poller follows it."""
@@ -108,7 +110,7 @@ class Poller:
                 async with self._lock.hold():
                     outcome = await self._follow()
             except LogUnavailable as error:
-                await self._log.clock.sleep(self._after_outage(error))
+                await self._sit_out(error)
             else:
                 if outcome is not None:
                     return outcome
@@ -118,21 +120,22 @@ class Poller:
         """Return how the session ended, None where somebody else may follow it by now."""
         self._changed_s = self._log.clock.monotonic_s()
         while await self._lock.is_ours():
-            delay_s = self._interval_s
+            delay_s: float | None = self._interval_s
+            outcome = None
             try:
                 outcome = await self.poll()
                 self._failure_count = self._outage_count = 0
             except SendFailed as error:
-                outcome, delay_s = await self._after_failure(error)
-            except LogUnavailable as error:
-                outcome, delay_s = None, self._after_outage(error)
+                delay_s = self._delay_after(error)
+                if delay_s is None:
+                    outcome = await self._give_up(error)
             except Fenced:
                 return None
             except VersionConflict:  # somebody spoke or moved it at the last moment: look again
-                outcome = None
+                pass
             if outcome is not None:
                 return outcome
-            await self._log.clock.sleep(delay_s)
+            await self._log.clock.sleep(delay_s or self._interval_s)
         return None
 
     async def poll(self) -> Outcome | None:
@@ -242,8 +245,8 @@ class Poller:
         await self._abort()
         return "failed"
 
-    async def _after_failure(self, error: SendFailed) -> tuple[Outcome | None, float]:
-        """Return the outcome where that was one failure too many, and how long to wait."""
+    def _delay_after(self, error: SendFailed) -> float | None:
+        """Return how long to wait before the agent is asked again, None where that was enough."""
         self._failure_count += 1
         retry = self._patience.retry
         delay_s = retry.delay_s(self._failure_count, retry.judge(error), self._rnd)
@@ -255,25 +258,26 @@ class Poller:
             attempt=self._failure_count,
             retry_in_s=delay_s and round(delay_s, 3),
         )
-        if delay_s is not None:
-            return None, delay_s
-        try:
-            session = await self._standing()
-            if session.status in TERMINAL:
-                return "ended", 0.0
-            await self._move(session, "failed", f"{error.reason}: {error.message}")
-        except (LogUnavailable, VersionConflict) as fault:
-            return None, self._after_outage(fault)
-        return "failed", 0.0
+        return delay_s
 
-    def _after_outage(self, error: LogUnavailable | VersionConflict) -> float:
-        """Return how long to wait for the log, which is waited for as long as it takes."""
-        self._outage_count = min(self._outage_count + 1, self._patience.retry.attempts - 1)
-        delay_s = self._patience.retry.delay_s(
-            max(1, self._outage_count), self._patience.retry.judge(error), self._rnd
-        )
+    async def _give_up(self, error: SendFailed) -> Outcome | None:
+        """Fail the session; None where it changed in the same moment, so that it is tried again."""
+        session = await self._standing()
+        if session.status in TERMINAL:
+            return "ended"
+        with suppress(VersionConflict):
+            await self._move(session, "failed", f"{error.reason}: {error.message}")
+            return "failed"
+        return None
+
+    async def _sit_out(self, error: LogUnavailable) -> None:
+        """Wait a moment for the log, which is waited for as long as it takes."""
+        self._outage_count += 1
         _log.warning("log_unavailable", session=self._session.id, error=str(error))
-        return delay_s if delay_s is not None else self._patience.retry.longest_delay_s
+        pause_s = FIRST_PAUSE_S * 2 ** min(self._outage_count, 10)
+        await self._log.clock.sleep(min(pause_s, LONGEST_PAUSE_S))
+        with suppress(LogUnavailable):
+            await self._log.heads()  # brings a dead embedded server back
 
     async def _abort(self) -> None:
         try:

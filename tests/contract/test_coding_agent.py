@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from bridge.coding_agent import Patience, Poller
+from bridge.coding_agent import AgentClient, Patience, Poller
 from bridge.coding_agent.following import AgentHandlers
+from bridge.coding_agent.reading import judge_session
+from bridge.coding_agent.shapes import Snapshot
 from bridge.sessions import SessionCalls
 from bridge.tickets import Tickets
 from consumers import Retry, Worker
@@ -175,6 +177,31 @@ class TestFollowing:
             await end(following)
             assert not sent.duplicate
 
+    async def test_what_is_said_at_the_very_end_keeps_the_session_open(self, log: EventLog):
+        async with CodingAgent() as agent:
+            followed = await Followed(log, agent).start()
+            poller = await followed.poller()
+            client = poller._agent
+
+            async def messages(session: str, *, last: int | None = None) -> Snapshot:
+                snapshot = await AgentClient.messages(client, session, last=last)
+                verdict = judge_session(snapshot.messages)
+                if verdict.is_sure and verdict.status == "completed":
+                    await followed.tickets.send(followed.id, "One more thing.", message_id=1)
+                return snapshot
+
+            client.messages = messages  # type: ignore[method-assign]
+            agent.at_end.append(asyncio.create_task(poller.run()))
+            await eventually(lambda: len(agent.prompts) == 2)
+            assert agent.prompts[1]["parts"][0]["text"] == "One more thing."
+            assert (await followed.session()).status == "active"
+
+    async def test_who_does_not_hold_the_lock_prompts_nobody(self, log: EventLog):
+        async with CodingAgent() as agent:
+            followed = await Followed(log, agent).start()
+            assert await (await followed.poller()).poll() is None
+            assert agent.prompts == []
+
     async def test_what_somebody_asks_the_agent_elsewhere_is_recorded(self, log: EventLog):
         elsewhere = recording()
         question = {**elsewhere[0], "info": {**elsewhere[0]["info"], "id": "msg_0"}}
@@ -266,6 +293,15 @@ class TestFaults:
         assert state.error.startswith("server_error: ")
         assert "gone fishing" in state.error
         assert caplog.text.count("agent_request_failed") == QUICK.retry.attempts
+
+    async def test_one_that_has_forgotten_everything_has_failed(self, log: EventLog):
+        async with CodingAgent([*frames(recording())[:9], []]) as agent:
+            followed, outcome = await follow(log, agent)
+        assert outcome == "failed"
+        state = await followed.tickets.state(followed.id)
+        assert state is not None
+        assert state.error is not None
+        assert state.error.startswith("forgotten: ")
 
     async def test_one_that_was_restarted_is_gone_on_with(self, log: EventLog):
         async with CodingAgent([*frames(recording())[:9]]) as agent:
