@@ -242,3 +242,18 @@ async def test_an_erased_message_is_not_delivered(log):
         await all_handled(worker)
     assert sent == []
     await is_nowhere(log)
+
+
+async def test_two_who_erase_at_once_do_not_bring_back_each_other_s(log):
+    for _ in range(2):
+        await log.append([*life_of(CHAT, USER, SECRET), *life_of("telegram:49", "8", SECRET)])
+        await archive(log)
+    await log.append(life_of(NEIGHBOUR, "9", "badger"))
+    assert log.partition_of(CHAT) == log.partition_of("telegram:49")
+    async with service(log):
+        reports = await asyncio.gather(
+            erase(log, chat=CHAT), erase(log, user="8"), erase(log, chat=CHAT)
+        )
+    assert all(report.is_complete for report in reports)
+    await is_nowhere(log)
+    await places(log)
