@@ -248,7 +248,7 @@ def _columns(mirror: Mirror, values: list[tuple[Any, ...]]) -> dict[str, pa.Arra
         if column[0] == default and column.count(default) == row_count:
             if default is not None and default is not ABSENT:
                 columns[name] = pa.repeat(pa.scalar(default, _FIELD_TYPES[name]), row_count)
-        elif default is ABSENT:
+        elif isinstance(column[0], msgspec.Raw):
             texts = [None if text is ABSENT else bytes(text) for text in column]
             columns[name] = pa.array(texts, _FIELD_TYPES[name])
         else:

@@ -24,7 +24,7 @@ from eventlog.vocabulary import VOCABULARY
 Kind = Literal["text", "integer", "boolean", "json", "time"]
 
 ABSENT = Raw(b"")
-"""What a mirror holds where a list or dict was not written."""
+"""What a mirror holds where a list or dict was not written that need not be."""
 
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1
 MIN_TIME_US, MAX_TIME_US = -9_223_372_022_400_000_000, 2**63 - 2
@@ -97,7 +97,7 @@ def _mirrored(event_type: type[Event], field: msgspec.structs.FieldInfo, kind: K
     if field.name == "schema":
         return field.name, Literal[current_schema(event_type)]
     if kind == "json":
-        return field.name, Raw, ABSENT
+        return (field.name, Raw) if field.required else (field.name, Raw, ABSENT)
     annotation: Any = field.type
     if kind == "time":
         annotation = _Time

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from analytics import Warehouse
+from analytics import DirectoryStorage, Warehouse
 from analytics.archiver import Archiver, Rolling
 from analytics.past import ArchivedPast
+from analytics.segment import Segment
 from bridge.erasing import erase, erase_again
 from consumers import Context, Worker
 from consumers.delivery import DeliveryHandlers
@@ -242,3 +243,33 @@ async def test_an_erased_message_is_not_delivered(log):
         await all_handled(worker)
     assert sent == []
     await is_nowhere(log)
+
+
+class SlowToReplace(DirectoryStorage):
+    """An archive whose files are replaced only when the test says so."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked, self.go = threading.Event(), threading.Event()
+
+    def replace(self, staged: Path, segment: Segment) -> None:
+        self.asked.set()
+        assert self.go.wait(20)
+        super().replace(staged, segment)
+
+
+async def test_two_who_erase_at_once_do_not_bring_back_each_other_s(log):
+    other = "telegram:49"
+    assert log.partition_of(CHAT) == log.partition_of(other)
+    await log.append([*life_of(CHAT, USER, SECRET), *life_of(other, "8", SECRET)])
+    await archive(log)
+    storage = SlowToReplace(log.settings.archive_path)
+    first = asyncio.create_task(erase(log, chat=CHAT, storage=storage))
+    await eventually(storage.asked.is_set)  # it has read the segment, and what it wrote is not in its place
+    second = asyncio.create_task(erase(log, user="8"))
+    await asyncio.wait({second}, timeout=0.7)  # it would be done by then
+    storage.go.set()
+    reports = await asyncio.gather(first, second)
+    assert all(report.is_complete for report in reports)
+    await is_nowhere(log)
+    await places(log)

@@ -36,7 +36,15 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     mirror = draw(st.sampled_from(MIRRORS))
     document: dict[str, Any] = {"type": mirror.name}
     for field in msgspec.structs.fields(mirror.struct):
-        if field.name in ("conversation", "id", "session", "letter", "home"):
+        if field.name in (
+            "conversation",
+            "id",
+            "session",
+            "letter",
+            "home",
+            "transcript",
+            "erasure",
+        ):
             document[field.name] = draw(names)
         elif field.required or draw(st.integers(0, 3)) == 0:
             document[field.name] = draw(_value(mirror, field))
@@ -56,6 +64,10 @@ def _value(mirror: Mirror, field: msgspec.structs.FieldInfo) -> st.SearchStrateg
         return st.booleans()
     if kind in ("integer", "time"):
         return st.integers(-(2**62), 2**62)
+    if field.name == "items":
+        return st.lists(texts, max_size=2)
+    if field.name == "values":
+        return st.dictionaries(texts, texts, max_size=2)
     if field.name == "attachments":
         return st.lists(st.fixed_dictionaries({"url": texts}, optional={"name": texts}), max_size=2)
     if field.name == "failures":
