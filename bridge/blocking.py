@@ -163,6 +163,7 @@ class BlockingBridge(Blocking[Bridge]):
     sent = blocking(Bridge.sent)
     history = blocking(Bridge.history)
     queue_job = blocking(Bridge.queue_job)
+    erase = blocking(Bridge.erase)
     persist_failed_delivery = blocking(Bridge.persist_failed_delivery)
 
     def replay_dead_letters(

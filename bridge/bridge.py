@@ -10,6 +10,8 @@ from analytics.past import ArchivedPast
 from analytics.storage import DirectoryStorage
 from bridge.allowing import Allowed, AllowLists
 from bridge.conversations import ConversationCalls
+from bridge.erasing import Report as ErasureReport
+from bridge.erasing import erase
 from bridge.event_buffer import EventBuffer
 from bridge.jobs import queue_job
 from bridge.messages import MessageCalls
@@ -70,6 +72,7 @@ class Bridge(MessageCalls):
         self.dead_letters = DeadLetters(log)
         """What was given up on: list, get, count."""
         super().__init__(log, self.sessions, past)
+        self._projections = projections or DEFAULT_PROJECTIONS
         self._projecting = Projecting(log, projections, past) if projections else None
 
     @classmethod
@@ -143,8 +146,8 @@ class Bridge(MessageCalls):
         """Return the user's session and where their message stands: `resolve`, then `received`.
 
         None, and nothing is recorded, for a user who may not use the bot. `message` are further
-        arguments of `received`. Where `result.duplicate` is true, the platform
-        delivered the message before.
+        arguments of `received`. Where `result.duplicate` is true, the platform delivered the
+        message before.
         """
         try:
             session = await self.sessions.resolve(platform, user_id, chat_id, shared=shared)
@@ -225,4 +228,31 @@ class Bridge(MessageCalls):
         """
         return await replay_dead_letters(
             self.log, send, self.dead_letters.unsettled, group=group, limit=limit
+        )
+
+    async def erase(
+        self,
+        *,
+        chat: str | None = None,
+        user: str | None = None,
+        platform: str | None = None,
+        reason: str | None = None,
+        operator: str | None = None,
+        dry_run: bool = False,
+    ) -> ErasureReport:
+        """Return what was erased of a chat, or of a person on one platform or all, up to this call.
+
+        The content goes from log, archive and read models, and an audit event stays: see
+        `bridge.erasing.erase`, which says what it raises, whose events these are and what of them
+        remains. Called again it goes on where it was interrupted.
+        """
+        return await erase(
+            self.log,
+            chat=chat,
+            user=user,
+            platform=platform,
+            reason=reason,
+            operator=operator,
+            dry_run=dry_run,
+            projections=self._projections,
         )

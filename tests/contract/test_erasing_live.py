@@ -265,7 +265,9 @@ async def test_two_who_erase_at_once_do_not_bring_back_each_other_s(log):
     await archive(log)
     storage = SlowToReplace(log.settings.archive_path)
     first = asyncio.create_task(erase(log, chat=CHAT, storage=storage))
-    await eventually(storage.asked.is_set)  # it has read the segment, and what it wrote is not in its place
+    await eventually(
+        storage.asked.is_set
+    )  # it has read the segment, and what it wrote is not in its place
     second = asyncio.create_task(erase(log, user="8"))
     await asyncio.wait({second}, timeout=0.7)  # it would be done by then
     storage.go.set()
