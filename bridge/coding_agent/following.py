@@ -6,12 +6,13 @@ from bridge.coding_agent.client import AgentClient
 from bridge.coding_agent.poller import PATIENCE, Patience, Poller
 from bridge.coding_agent.reading import event_id
 from consumers.context import Context
-from consumers.handler import Handlers
-from consumers.retry import Retry
+from consumers.handler import Failure, Handlers
+from consumers.retry import Retry, reason_of
+from eventlog.event import Event
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
 from eventlog.session import TERMINAL
-from eventlog.vocabulary import BridgeEvent, JobQueued
+from eventlog.vocabulary import BridgeEvent, JobQueued, SessionTransitioned
 from projections.reading.live import LiveDocuments
 from projections.views.sessions import Sessions
 from projections.views.tickets import AGENT_SESSION_OPENED, TICKETS
@@ -28,7 +29,8 @@ class AgentHandlers(Handlers):
     >>> worker = Worker(log, "coder", AgentHandlers("coder", AgentClient("http://127.0.0.1:4096")))
 
     A job's session is followed until it has ended; jobs of one ticket one after the other. An attempt
-    that is cut short is made again and goes on where it was.
+    that is cut short is made again and goes on where it was; with a job that is given up, its session
+    has failed.
     """
 
     def __init__(
@@ -44,7 +46,7 @@ class AgentHandlers(Handlers):
         self._name = name
         self._agent = agent
         self._patience = patience
-        self.on(JobQueued)(self._follow)
+        self.on(JobQueued, record=_fail_with_job)(self._follow)
 
     async def close(self) -> None:
         """Close the agent's connections."""
@@ -80,3 +82,19 @@ class AgentHandlers(Handlers):
             )
         )
         return agent_session
+
+
+def _fail_with_job(failure: Failure) -> list[Event]:
+    """Return the end of a session whose job is parked."""
+    job = failure.context.event
+    if not failure.is_last or job.session is None:
+        return []
+    return [
+        SessionTransitioned(
+            conversation=job.conversation,
+            session=job.session,
+            to_status="failed",
+            reason=f"{reason_of(failure.error)}: {failure.error}",
+            occurred_at=failure.context.log.clock.now_us(),
+        )
+    ]

@@ -27,6 +27,7 @@ from eventlog.log import EventLog
 from eventlog.logs import get_logger
 from eventlog.named_lock import NamedLock
 from eventlog.session import TERMINAL, SessionStatus
+from eventlog.shares import cut
 from projections.views.sessions import Session, Sessions
 from projections.views.tickets import ticket_of
 
@@ -207,9 +208,10 @@ class Poller:
         events = read_events(snapshot.messages, self._ours, place)
         is_whole = self._recorded.is_beginning_known
         new = choose_new(events, known, is_beginning_known=is_whole)
-        if new:
-            await self._log.append(new, fence=self._lock.fence)
-            known.update(event.id for event in new)
+        texts = [self._log.codec.encode(event).decode() for event in new]
+        for piece in cut(list(range(len(new))), texts):  # each is one step, as a fence wants it
+            await self._log.append([new[number] for number in piece], fence=self._lock.fence)
+            known.update(new[number].id for number in piece)
 
     async def _prompt(self, waiting: list[Prompt]) -> None:
         """Give the agent what it does not have, each once unless it does not show."""

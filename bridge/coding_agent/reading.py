@@ -281,7 +281,9 @@ def _cut(text: str, place: Place) -> str:
         return text
     if len(msgspec.json.encode(text)) <= place.max_text_bytes:
         return text
-    kept = text[: place.max_text_bytes // 6]
+    kept = text[: place.max_text_bytes]
+    while (size_bytes := len(msgspec.json.encode(kept))) > place.max_text_bytes:
+        kept = kept[: len(kept) * place.max_text_bytes // size_bytes]
     return f"{kept}\n… ({len(text) - len(kept)} more characters)"
 
 

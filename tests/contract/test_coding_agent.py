@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections import Counter
 from contextlib import nullcontext
 from typing import Any
@@ -22,6 +23,7 @@ from eventlog.clock import SystemClock
 from eventlog.errors import InvalidEvent
 from eventlog.tasks import end
 from projections.projecting.projector import Projector
+from projections.views.dead_letters import DeadLetters
 from projections.views.sessions import Session
 from tests.coding_agent import QUESTION, SESSION, CodingAgent, frames, recording
 from tests.platforms import Answer, Behaviour, Cut, Garbage, Hold
@@ -81,7 +83,7 @@ class Followed:
         return task
 
     async def entries(self, *types: type) -> list[Any]:
-        found = await self.log.read(conversation="ticket:T-1", limit=1000)
+        found = await self.log.read(conversation="ticket:T-1", limit=10_000)
         return [each.event for each in found if isinstance(each.event, types)]
 
     async def said(self) -> list[str]:
@@ -484,3 +486,36 @@ class TestWorker:
         state = await tickets.state(other)
         assert state is not None
         assert state.status == "pending"
+
+    async def test_with_a_job_that_is_given_up_its_session_has_failed(self, log: EventLog):
+        async with CodingAgent() as agent:
+            agent.refusals = [Answer(503, "full")] * 9
+            tickets = Tickets(log, SessionCalls(log))
+            session = await tickets.start("T-1", QUESTION)
+            handlers = AgentHandlers("coder", agent.client(), retry=Retry(2, first_delay_s=0.01))
+            worker = Worker(log, "coder", handlers)
+            async with at_work(worker):
+
+                async def has_failed() -> bool:
+                    state = await tickets.state(session)
+                    return state is not None and state.status == "error"
+
+                await eventually(has_failed)
+        state = await tickets.state(session)
+        assert state is not None
+        assert state.error is not None
+        assert state.error.startswith("server_error: ")
+        (letter,) = (await DeadLetters(log).list()).items
+        assert letter.group == "coder"
+
+    async def test_a_session_too_long_for_one_step_is_recorded_in_several(self, log: EventLog):
+        question, step, _, end_of_it = recording()
+        steps = [copy.deepcopy(step) for _ in range(200)]
+        for number, each in enumerate(steps):
+            each["info"]["id"] = f"msg_{number}"
+            for part in each["parts"]:
+                part["id"] += f"-{number}"
+        async with CodingAgent([[question, *steps, end_of_it]]) as agent:
+            followed, outcome = await follow(log, agent, limits=HttpLimits(1, 5, 1 << 24))
+        assert outcome == "completed"
+        assert len(await followed.entries(ToolReturned)) == 600
