@@ -11,6 +11,7 @@ import pytest
 from bridge import Bridge
 from eventlog import START, Attachment, EventLog
 from eventlog.errors import EventTooLarge, InvalidEvent
+from eventlog.vocabulary import member_key
 from projections.builtin import DEFAULT_PROJECTIONS
 from projections.projecting.projector import Projector
 
@@ -247,6 +248,17 @@ class TestAlikes:
             await bridge.conversations.set(chat, f"s{number}", user=user)
         for number, (chat, user) in enumerate(spots):
             assert await bridge.conversations.get(chat, user=user) == f"s{number}"
+
+    async def test_chats_whose_names_are_what_members_are_kept_under(self, bridge: Bridge) -> None:
+        partitions = set()
+        for user in (str(n) for n in range(40)):  # enough that some are in one partition
+            key = member_key("a", user)
+            await bridge.conversations.set("a", "member's", user=user)
+            await bridge.conversations.set(key, "chat's")
+            assert await bridge.conversations.get("a", user=user) == "member's"
+            assert await bridge.conversations.get(key) == "chat's"
+            partitions.add(bridge.log.partition_of(key) == bridge.log.partition_of("a"))
+        assert partitions == {True, False}
 
     async def test_users_of_platforms_and_chats(self, bridge: Bridge) -> None:
         asked: list[tuple[str, str, str | None]] = [

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 import pytest
 
 from bridge import Bridge
-from eventlog import EventLog, SessionStarted
+from eventlog import EventLog, SessionStarted, SessionTransitioned
 from eventlog.errors import (
     EventLogError,
     IllegalTransition,
@@ -170,8 +170,9 @@ async def test_what_has_ended_never_goes_back(
     assert await one.sessions.dormant_all() == 0
     await one.received(asleep, "to whom it may concern")
     # Somebody who writes events without asking.
-    late = SessionStarted(conversation=session.conversation, session="mine", status="pending")
-    await log.append(late)
+    where: dict[str, Any] = {"conversation": session.conversation, "session": "mine"}
+    await log.append([SessionStarted(**where, status=status) for status in STATUSES])
+    await log.append([SessionTransitioned(**where, to_status=status) for status in STATUSES])
     now = await existing(two, "mine")
     assert (now.status, now.ended_at) == (end, ended.ended_at)
     assert (await one.sessions.resolve("telegram", user)).id != "mine"

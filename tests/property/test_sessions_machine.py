@@ -234,7 +234,7 @@ def test_sessions_and_conversations_keep_to_their_model(server_url: str) -> None
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         lambda: SessionsMachine(server_url),
         settings=settings(
-            max_examples=30,
+            max_examples=24,
             stateful_step_count=30,
             deadline=None,
             derandomize=True,
