@@ -13,6 +13,7 @@ from bridge.conversations import ConversationCalls
 from bridge.erasing import Report as ErasureReport
 from bridge.erasing import erase
 from bridge.event_buffer import EventBuffer
+from bridge.given import Id, optional_id_text
 from bridge.jobs import queue_job
 from bridge.messages import MessageCalls
 from bridge.projecting import Projecting
@@ -47,6 +48,8 @@ class Bridge(MessageCalls):
     ...     session = await bridge.sessions.resolve("telegram", 7)
     ...     await bridge.received(session, "hello", message_id=991)
     ...     await bridge.send(session, "hello yourself")
+
+    It serves the event loop it was opened in, unlike the log beneath: open one in each.
     """
 
     def __init__(
@@ -234,7 +237,7 @@ class Bridge(MessageCalls):
         self,
         *,
         chat: str | None = None,
-        user: str | None = None,
+        user: Id | None = None,
         platform: str | None = None,
         reason: str | None = None,
         operator: str | None = None,
@@ -249,7 +252,7 @@ class Bridge(MessageCalls):
         return await erase(
             self.log,
             chat=chat,
-            user=user,
+            user=optional_id_text("user", user),
             platform=platform,
             reason=reason,
             operator=operator,

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from bridge.deciding import MAX_DECISIONS
+from bridge.given import id_text, optional_id_text
 from bridge.place import message_event_id
 from bridge.sessions import SessionCalls
 from eventlog.batch import Fence
@@ -69,19 +70,19 @@ class MessageCalls:
 
         With the platform's `message_id` a message that is delivered twice is recorded once: the
         second result says `duplicate`. A session that was dormant is active again. `occurred_at` is
-        µs UTC. With the `fence` of the session's lock nothing is recorded once another
-        program has it. Raises InvalidEvent and its kin, Fenced.
+        µs UTC. With the `fence` of the session's lock nothing is recorded once another program has
+        it. Raises InvalidEvent and its kin, Fenced.
         """
         at = _where(where)
-        sender = at.user if sender is None else str(sender)
         said = self._said(at, session, platform, reply_to, attachments, metadata)
-        if message_id is not None:
-            said["id"] = message_event_id(at.conversation, message_id)
+        message = optional_id_text("message", message_id)
+        if message is not None:
+            said["id"] = message_event_id(at.conversation, message)
         event = MessageReceived(
             **said,
             text=text,
-            sender=sender,
-            message_id=None if message_id is None else str(message_id),
+            sender=at.user if sender is None else id_text("sender", sender),
+            message_id=message,
             message_type=message_type,
             correlation_id=request_id,
             occurred_at=self._log.clock.now_us() if occurred_at is None else occurred_at,
@@ -114,14 +115,15 @@ class MessageCalls:
         """
         at = _where(where)
         said = self._said(at, session, platform, reply_to, attachments, metadata)
-        if message_id is not None:
-            said["id"] = message_event_id(at.conversation, message_id)
+        message = optional_id_text("message", message_id)
+        if message is not None:
+            said["id"] = message_event_id(at.conversation, message, is_sent=True)
         return await self._log.append(
             MessageSent(
                 **said,
                 text=text,
                 sender=sender,
-                message_id=None if message_id is None else str(message_id),
+                message_id=message,
                 message_type=message_type,
                 correlation_id=request_id,
                 occurred_at=self._log.clock.now_us() if occurred_at is None else occurred_at,
@@ -197,7 +199,7 @@ class MessageCalls:
             "conversation": at.conversation,
             "session": session or at.session,
             "platform": platform or at.platform,
-            "reply_to": None if reply_to is None else str(reply_to),
+            "reply_to": optional_id_text("message", reply_to),
             "attachments": [_reference(each) for each in attachments],
             "metadata": dict(metadata or {}),
         }
@@ -241,10 +243,12 @@ class MessageCalls:
 
 def _reference(attachment: Attachment) -> Attachment:
     """Return the attachment if it refers to a file kept elsewhere. Raises InvalidEvent."""
-    if not isinstance(attachment, Attachment) or attachment.url.lower().startswith("data:"):
+    is_reference = isinstance(attachment, Attachment)
+    if not is_reference or attachment.url.lower().startswith("data:"):
+        what = "the file itself" if is_reference else f"{type(attachment).__name__}"
         raise InvalidEvent(
-            "an attachment that is the file itself.",
-            remedy="Put the file into object storage and give Attachment(url='s3://…').",
+            f"an attachment is no reference but {what}.",
+            remedy="Put the file into object storage and give eventlog.Attachment(url='s3://…').",
         )
     return attachment
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import NamedTuple
 
+from bridge.given import id_text
 from eventlog.errors import InvalidEvent
 from eventlog.event import MAX_NAME_CHARACTERS
 from eventlog.ids import new_event_id
@@ -42,31 +43,25 @@ def place_of(
         raise InvalidEvent(
             f"{platform!r} is no name of a platform.", remedy="Use one without a colon: telegram."
         )
-    user = _id_text("user", user_id)
-    chat = user if chat_id is None else _id_text("chat", chat_id)
+    user = id_text("user", user_id)
+    chat = user if chat_id is None else id_text("chat", chat_id)
     conversation = f"{platform}:{chat}"
     return Place(conversation, None if is_shared or chat == user else user)
 
 
-def message_event_id(conversation: str, message_id: str | int) -> str:
+def message_event_id(conversation: str, message_id: str, *, is_sent: bool = False) -> str:
     """Return the event id of a platform's message: equal for a redelivery, and for nothing else.
 
-    >>> message_event_id("telegram:42", 991)
+    A platform may number what it takes apart from what it gives.
+
+    >>> message_event_id("telegram:42", "991")
     'telegram:42:991'
     """
-    escaped = str(message_id).replace("%", "%25").replace(":", "%3A")
-    event_id = f"{conversation}:{escaped}"
+    escaped = message_id.replace("%", "%25").replace(":", "%3A")
+    event_id = f"{conversation}:{escaped}{'%sent' if is_sent else ''}"
     if len(event_id) > MAX_NAME_CHARACTERS:
         event_id = f"sha256:{sha256(event_id.encode()).hexdigest()}"
     return event_id
-
-
-def _id_text(whose: str, given: str | int) -> str:
-    if not isinstance(given, str | int) or isinstance(given, bool) or given == "":
-        raise InvalidEvent(
-            f"{given!r} is no id of a {whose}.", remedy="Give the platform's, a number or a text."
-        )
-    return str(given)
 
 
 def new_session_id(conversation: str, partition_count: int) -> str:

@@ -22,6 +22,7 @@ from eventlog.event import Event
 from eventlog.ids import START
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
+from eventlog.repeated import Repeated
 from eventlog.session import TERMINAL
 from eventlog.vocabulary import BridgeEvent, ConversationMapped, session_entity
 from eventlog.writer import AppendResult
@@ -46,6 +47,7 @@ class Resolver:
         self._links = LinkedDocuments(log, CONVERSATIONS, "session", SESSIONS)
         self._remembered: _Recent[Session] = _Recent(REMEMBERED_PLACES)
         self._improvised: _Recent[str] = _Recent(REMEMBERED_PLACES)
+        self._failures = Repeated(log.clock)
 
     async def resolve(
         self, place: Place, start: SessionStart, session_id: str | None = None
@@ -59,7 +61,8 @@ class Resolver:
         try:
             session = await self._resolve(place, start, session_id)
         except LogUnavailable as error:
-            _log.warning("redis_error", function="resolve", error=str(error))
+            if (count := self._failures.told("resolve")) is not None:
+                _log.warning("redis_error", function="resolve", error=str(error), count=count)
             return await self._improvise(place, start, session_id)
         self._remembered[place] = session
         self._improvised.pop(place)
@@ -139,9 +142,8 @@ class Resolver:
             session_id = improvised or self._starter.new_id(place.conversation)
             return await self._start_mapped(place, start, session_id, mapped_version)
         try:
-            session = await self._starter.start(
-                start, conversation=place.conversation, session_id=session_id
-            )
+            await self._starter.claim(session_id, place.conversation)
+            return await self._start_mapped(place, start, session_id, mapped_version)
         except SessionExists:
             found = await self._sessions.get(session_id)
             if found is None or found.conversation != place.conversation:

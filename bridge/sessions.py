@@ -13,6 +13,7 @@ from typing import Any
 
 from bridge.allowing import AllowLists
 from bridge.deciding import until_decided
+from bridge.given import Id, check_status, optional_id_text, session_id_of
 from bridge.place import place_of
 from bridge.resolving import Resolver
 from bridge.session_start import SessionStart, folded
@@ -34,7 +35,8 @@ DORMANT_PAGE_SESSIONS = 200
 class SessionCalls:
     """The calls of `bridge.sessions`. Each may raise LogUnavailable and may then be repeated.
 
-    A `Session` is what the log said when it was returned; it does not change by itself.
+    A `Session` is what the log said when it was returned; it does not change by itself. Where the id
+    of a session is asked for, the session itself will do.
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class SessionCalls:
         mode: SessionMode = "chat",
         platform: str | None = None,
         project: str | None = None,
-        user: str | None = None,
+        user: Id | None = None,
         agent: str | None = None,
         branch_name: str | None = None,
         text: str | None = None,
@@ -113,7 +115,7 @@ class SessionCalls:
             mode=mode,
             platform=platform,
             project=project,
-            user=user,
+            user=optional_id_text("user", user),
             agent=agent,
             branch_name=branch_name,
             text=text,
@@ -122,9 +124,9 @@ class SessionCalls:
         )
         return await self._starter.start(start, conversation=conversation, session_id=session_id)
 
-    async def get(self, session: str) -> Session | None:
+    async def get(self, session: str | Session) -> Session | None:
         """Return the session as of now, or None."""
-        return await self._view.get(session)
+        return await self._view.get(session_id_of(session))
 
     async def list(
         self,
@@ -132,7 +134,7 @@ class SessionCalls:
         status: SessionStatus | None = None,
         project: str | None = None,
         conversation: str | None = None,
-        user: str | None = None,
+        user: Id | None = None,
         owner: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
@@ -142,11 +144,13 @@ class SessionCalls:
         Pass a page's `cursor` on, with the same words, until it is None. Raises InvalidQuery,
         InvalidCursor.
         """
+        if status is not None:
+            check_status(status)
         return await self._view.list(
             status=status,
             project=project,
             conversation=conversation,
-            user=user,
+            user=optional_id_text("user", user),
             owner=owner,
             limit=limit,
             cursor=cursor,
@@ -156,17 +160,17 @@ class SessionCalls:
         """Return how many sessions each status has."""
         return await self._view.counts()
 
-    async def touch(self, session: str, reason: str | None = None) -> Session:
+    async def touch(self, session: str | Session, reason: str | None = None) -> Session:
         """Return the session with its time of activity moved up to now; its status stays.
 
         Raises SessionMissing, and IllegalTransition where it has ended.
         """
         current = await self._existing(session)
         if current.status in TERMINAL:
-            check_transition(session, current.status, "active")
+            check_transition(current.id, current.status, "active")
         event = SessionTouched(
             conversation=current.conversation,
-            session=session,
+            session=current.id,
             reason=reason,
             occurred_at=self._log.clock.now_us(),
         )
@@ -174,7 +178,7 @@ class SessionCalls:
 
     async def transition(
         self,
-        session: str,
+        session: str | Session,
         to: SessionStatus,
         *,
         expected: int | None = None,
@@ -186,19 +190,20 @@ class SessionCalls:
         With `expected`, a `version` that was read before, it changes only if nobody else changed it
         meanwhile. Raises SessionMissing, IllegalTransition, VersionConflict.
         """
+        check_status(to)
 
         async def decide() -> Session:
             current = await self._existing(session)
             if expected is not None and current.version != expected:
-                raise VersionConflict(session_entity(session), expected, current.version)
+                raise VersionConflict(session_entity(current.id), expected, current.version)
             assert current.status is not None
             if current.status != to:
-                check_transition(session, current.status, to)
-            elif owner in (None, current.owner):
+                check_transition(current.id, current.status, to)
+            elif to in TERMINAL or owner in (None, current.owner):
                 return current
             event = SessionTransitioned(
                 conversation=current.conversation,
-                session=session,
+                session=current.id,
                 from_status=current.status,
                 to_status=to,
                 reason=reason,
@@ -211,18 +216,18 @@ class SessionCalls:
         return await (decide() if expected is not None else until_decided(decide))
 
     async def complete(
-        self, session: str, *, expected: int | None = None, reason: str | None = None
+        self, session: str | Session, *, expected: int | None = None, reason: str | None = None
     ) -> Session:
         """Return the session, completed for good; raises as `transition`."""
         return await self.transition(session, "completed", expected=expected, reason=reason)
 
     async def fail(
-        self, session: str, reason: str | None = None, *, expected: int | None = None
+        self, session: str | Session, reason: str | None = None, *, expected: int | None = None
     ) -> Session:
         """Return the session, failed for good; raises as `transition`."""
         return await self.transition(session, "failed", expected=expected, reason=reason)
 
-    async def resume(self, session: str, *, owner: str | None = None) -> Session:
+    async def resume(self, session: str | Session, *, owner: str | None = None) -> Session:
         """Return the session, active, served by `owner` or this bridge; raises as `transition`.
 
         One that is active in other hands changes hands: so whoever takes over after a crash keeps
@@ -261,7 +266,7 @@ class SessionCalls:
                 return True
         return False
 
-    async def tail(self, session: str, after: Cursor | str | None = None) -> SessionTail:
+    async def tail(self, session: str | Session, after: Cursor | str | None = None) -> SessionTail:
         """Return an async iterator over what happens in the session, until it ends.
 
         From now on, or after a cursor of an earlier tail. Raises SessionMissing, InvalidCursor.
@@ -277,10 +282,10 @@ class SessionCalls:
         until = None
         if current.status in TERMINAL:
             until = START if after is None else (await self._log.heads())[partition]
-        return SessionTail(tail, session, partition, until)
+        return SessionTail(tail, current.id, partition, until)
 
     @asynccontextmanager
-    async def lock(self, session: str) -> AsyncIterator[NamedLock]:
+    async def lock(self, session: str | Session) -> AsyncIterator[NamedLock]:
         """Hold the session's lock: one program at a time works on it, whoever asks for the lock.
 
         It is renewed meanwhile and lapses `lease_ttl_ms` after its holder died. A holder that slept
@@ -291,12 +296,13 @@ class SessionCalls:
         ...     await bridge.sent(session, await agent(text), fence=lock.fence)
         """
         current = await self._existing(session)
-        lock = NamedLock(self._log, current.conversation, f"session:{session}")
+        lock = NamedLock(self._log, current.conversation, f"session:{current.id}")
         async with lock.hold():
             yield lock
 
-    async def _existing(self, session: str) -> Session:
-        found = await self._view.get(session)
+    async def _existing(self, session: str | Session) -> Session:
+        session_id = session_id_of(session)
+        found = await self._view.get(session_id)
         if found is None:
-            raise SessionMissing(session)
+            raise SessionMissing(session_id)
         return found

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bridge.deciding import until_decided
+from bridge.given import id_text
 from bridge.live_state import ChatMessage, SessionState, ToolCall, chat_items, state_of
 from bridge.place import message_event_id
 from bridge.session_start import SessionStart
@@ -163,7 +164,7 @@ class Tickets:
             if current is None or ticket_of(current.conversation) is None:
                 raise SessionMissing(session)
             if message_id is not None:
-                named["id"] = message_event_id(current.conversation, message_id)
+                named["id"] = message_event_id(current.conversation, id_text("message", message_id))
                 named["message_id"] = str(message_id)
             common: dict[str, Any] = {
                 "conversation": current.conversation,

@@ -35,6 +35,7 @@ class Appender:
         fence: Fence | None = None,
     ) -> AppendResult:
         """Return where the event stands: the short way, without lists to deal and collect."""
+        check_fence(fence)
         text = self._codec.encode(event).decode()
         request = _request([0], [event], [text], durability)
         request.expected = _expectations([event], expected_version)
@@ -49,6 +50,7 @@ class Appender:
         fence: Fence | None = None,
     ) -> list[AppendResult]:
         """Return where each event stands."""
+        check_fence(fence)
         expected = _expectations(events, expected_version)
         texts = self._codec.encode_all(events)
         results: list[Any] = [None] * len(events)
@@ -113,6 +115,14 @@ async def _send(
             results[index] = result
     for index, first in repeated.items():
         results[index] = results[first]._replace(duplicate=True)
+
+
+def check_fence(fence: Fence | None) -> None:
+    """Return if it is one. Raises InvalidEvent."""
+    if fence is not None and not isinstance(fence, Fence):
+        raise InvalidEvent(
+            f"a fence that is a {type(fence).__name__}.", remedy="Give a lock's: fence=lock.fence."
+        )
 
 
 def _expectations(events: list[Event], expected: ExpectedVersion) -> list[tuple[str, int]]:

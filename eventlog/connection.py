@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import quote, quote_plus, unquote, unquote_plus
+from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
 
 import redis.asyncio
 import redis.asyncio.connection
@@ -59,6 +59,7 @@ def new_client(settings: Settings, url: str) -> redis.asyncio.Redis:
         "timeout": settings.command_timeout_s,
     }
     with _readable(url):
+        _check_database(url)
         in_url: dict[str, Any] = dict(redis.asyncio.connection.parse_url(url))
         pool = redis.asyncio.connection.BlockingConnectionPool(
             **{**_options(settings, in_url), **options}
@@ -69,6 +70,13 @@ def new_client(settings: Settings, url: str) -> redis.asyncio.Redis:
     for command in _RAW_REPLIES:
         client.response_callbacks.pop(command, None)
     return client
+
+
+def _check_database(url: str) -> None:
+    """Raise ValueError for a path that is no number, of which redis-py makes the database 0."""
+    address = urlsplit(url)
+    if address.scheme in ("redis", "rediss") and not re.fullmatch(r"/?\d*", address.path):
+        raise ValueError(url)
 
 
 def connect_in_bulk(settings: Settings, url: str) -> redis.connection.AbstractConnection:
@@ -148,7 +156,12 @@ async def check_server(client: redis.asyncio.Redis) -> ServerInfo:
                 reply = await client.config_get("maxmemory-policy")
                 info["maxmemory_policy"] = reply["maxmemory-policy"]
     except (redis_errors.RedisError, OSError) as error:
-        raise translate(error, _address(client)) or error from None
+        known = translate(error, _address(client))
+        if known is None and "DB index" in str(error):
+            raise ConfigurationError(
+                f"{_address(client)} has no such database.", remedy="Give `db`, or the url's /N."
+            ) from None
+        raise known or error from None
     server = parse_server(info)
     require_fit(server)
     return server

@@ -86,7 +86,7 @@ class Foothold:
 
     def __init__(self, means: Means) -> None:
         self.means = means
-        self.outage = Outage(has_spool=means.settings.spool_dir is not None)
+        self.outage = Outage(means.clock, has_spool=means.settings.spool_dir is not None)
         self.loop = asyncio.get_running_loop()
         self.pid = os.getpid()
         self.found: Found | None = None

@@ -170,8 +170,12 @@ class EventLog:
 
     async def _release_embedded(self) -> None:
         embedded, self._embedded = self._embedded, None
-        if embedded is not None:
+        if embedded is None:
+            return
+        try:
             await asyncio.to_thread(embedded.release)
+        except RuntimeError:  # the interpreter is ending, and starts no thread any more
+            embedded.release()
 
     def _here(self) -> Foothold:
         """Return what the log holds in this loop and process. Raises LogNotOpen and its kin."""

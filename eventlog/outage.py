@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from eventlog.clock import SYSTEM_CLOCK, Clock
 from eventlog.logs import get_logger
+from eventlog.repeated import Repeated
 
 _log = get_logger("log")
 
@@ -13,7 +15,9 @@ class Outage:
     While `is_held`, what was put aside meanwhile is not in the log yet: an answer does not end it.
     """
 
-    def __init__(self, *, has_spool: bool = False) -> None:
+    def __init__(self, clock: Clock = SYSTEM_CLOCK, *, has_spool: bool = False) -> None:
+        self._clock = clock
+        self._failures = Repeated(clock)
         self._has_spool = has_spool
         self.is_on = False
         self.is_held = False
@@ -23,7 +27,8 @@ class Outage:
     def failed(self, function: str, error: Exception) -> None:
         """Note a failed call; `error` is one of ours, hence without credentials."""
         self.is_away = True
-        _log.warning("redis_error", function=function, error=str(error))
+        if (count := self._failures.told(function)) is not None:
+            _log.warning("redis_error", function=function, error=str(error), count=count)
         if not self.is_on:
             self.is_on = True
             _log.warning("redis_degraded_mode", is_spooling=self._has_spool)
@@ -39,4 +44,5 @@ class Outage:
         self.is_held = False
         if self.is_on:
             self.is_on = False
+            self._failures = Repeated(self._clock)
             _log.warning("redis_recovered", spooled_count=spooled_count)

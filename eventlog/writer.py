@@ -182,6 +182,9 @@ class _Lane:
         except EventLogError as error:
             _fail(group, error)
             return
+        except Exception as error:  # noqa: BLE001 - a bug: of this batch alone, and for its callers to see
+            _fail(group, error)
+            return
         except BaseException as error:
             # A cancelled lane (the loop is shutting down) must not leave its callers waiting.
             _fail([*group, *self._queue], LogNotOpen(f"the append was abandoned: {error!r}."))
@@ -255,7 +258,7 @@ def _results_one_by_one(
         yield AppendResult(partition, entry_id, outcome.versions.get(index), duplicate)
 
 
-def _fail(group: list[Request], error: EventLogError) -> None:
+def _fail(group: list[Request], error: Exception) -> None:
     for request in group:
         if not request.done.done():
             request.done.set_exception(error)

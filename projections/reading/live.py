@@ -22,7 +22,7 @@ from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
 from projections.folding.fold import apply_with_care, decode_document
 from projections.projection import DocumentProjection
-from projections.reading.paging import Page, decode_cursor, encode_cursor
+from projections.reading.paging import Page, check_limit, decode_cursor, encode_cursor
 from projections.reading.tail import TAIL_PAGE_ENTRIES, follow, tail_pages
 from projections.storing.default_store import default_store
 from projections.storing.store import (
@@ -120,8 +120,7 @@ class LiveDocuments(Generic[S]):
         Only scores from `lowest_score` up to, not with, `below_score`. Raises InvalidCursor, and
         InvalidQuery for a limit below 1.
         """
-        if limit < 1:
-            raise InvalidQuery(f"a page of {limit} items.", remedy="Ask for at least one.")
+        check_limit(limit)
         place = None if cursor is None else decode_cursor(cursor, _Place)
         if below_score < (float("inf") if place is None else place.score):
             # Below the end with any key there is: no key sorts under the empty one.

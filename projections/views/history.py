@@ -19,7 +19,7 @@ from eventlog.vocabulary import MessageReceived, MessageSent, MessageType
 from projections.projection import FeedProjection
 from projections.reading.live import Consistency
 from projections.reading.long_feeds import LongFeeds, Passage, Place
-from projections.reading.paging import decode_cursor, encode_cursor
+from projections.reading.paging import check_limit, decode_cursor, encode_cursor
 from projections.storing.store import ModelStore
 
 MAX_PAGE_MESSAGES = 10_000
@@ -181,10 +181,7 @@ class History:
     async def _read(
         self, begin: _Cursor, limit: int, consistency: Consistency, *, at_end: bool = False
     ) -> HistoryPage:
-        if not 1 <= limit <= MAX_PAGE_MESSAGES:
-            raise InvalidQuery(
-                f"a page of {limit} messages.", remedy=f"Ask for 1 to {MAX_PAGE_MESSAGES:,}."
-            )
+        check_limit(limit, MAX_PAGE_MESSAGES)
         chat, towards, place, wanted = begin
         window = limit if wanted == _EVERYTHING else max(limit, FILTERED_MESSAGES)
         if towards == "older":

@@ -453,7 +453,7 @@ async def test_import_says_what_it_found_nothing_in(cli, tmp_path):
     write(folder / "notes.txt", "just words")
     write(folder / "x.jsonl", line(1))
     partly = await cli.run("import", folder)
-    assert (partly.code, partly.err) == (3, "notes.txt: of no known format, left out\n")
+    assert (partly.code, partly.err) == (3, "notes.txt: no known format, left out\n")
     assert "1 events added" in partly.out
 
 
