@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -119,11 +120,15 @@ class Bridge(MessageCalls):
         await self.close()
 
     async def close(self) -> None:
-        """Answer what is queued, flush bridge events, let go of the server; idempotent."""
-        await self._events.close()
-        if self._projecting is not None:
-            await self._projecting.stop()
-        await self.log.close()
+        """Answer what is queued, flush bridge events, let go of the server; idempotent.
+
+        Cancelled, it skips the step it is at and still takes those after it.
+        """
+        async with AsyncExitStack() as last_to_first:
+            last_to_first.push_async_callback(self.log.close)
+            if self._projecting is not None:
+                last_to_first.push_async_callback(self._projecting.stop)
+            last_to_first.push_async_callback(self._events.close)
 
     @property
     def dropped_event_count(self) -> int:

@@ -11,7 +11,7 @@ from bridge.given import id_text, optional_id_text
 from bridge.place import message_event_id
 from bridge.sessions import SessionCalls
 from eventlog.batch import Fence
-from eventlog.errors import IllegalTransition, InvalidEvent, VersionConflict
+from eventlog.errors import IllegalTransition, InvalidEvent, LogUnavailable, VersionConflict
 from eventlog.log import EventLog
 from eventlog.past import Past
 from eventlog.vocabulary import (
@@ -212,7 +212,7 @@ class MessageCalls:
         A session that lives elsewhere is woken by an event of its own.
         """
         if session.home is not None:
-            with suppress(IllegalTransition):  # it has ended meanwhile
+            with suppress(IllegalTransition, LogUnavailable):  # it has ended; the server is away
                 await self._sessions.resume(session.id)
             return await self._log.append(event, fence=fence)
         woken = SessionTransitioned(
@@ -236,6 +236,11 @@ class MessageCalls:
                 )
             except VersionConflict:
                 current = await self._sessions.get(session.id)
+            except LogUnavailable:
+                if fence is not None or self._log.settings.spool_dir is None:
+                    raise
+                # The spool takes nothing that depends on a version; what has ended stays so.
+                return (await self._log.append([woken, event], fence=fence))[1]
             else:
                 return result
         return await self._log.append(event, fence=fence)

@@ -133,7 +133,7 @@ class Tickets:
             )
         except SessionExists as exists:
             found = await self._view.get(exists.session, conversation=conversation)
-            if found is None:
+            if found is None or found.conversation != conversation:
                 raise
             return found.id
         return started.id

@@ -87,12 +87,14 @@ class Ledger:
         ]
         if not lines:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             size = os.fstat(descriptor).st_size
             is_torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-            os.write(descriptor, b"\n" * is_torn + b"\n".join(lines) + b"\n")
+            left = b"\n" * is_torn + b"\n".join(lines) + b"\n"
+            while left:  # a disk that fills up takes a part, and says so the next time
+                left = left[os.write(descriptor, left) :]
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

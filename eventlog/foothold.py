@@ -252,12 +252,20 @@ class Foothold:
         Cancelled, it skips the step it is at and still takes those after it.
         """
         async with contextlib.AsyncExitStack() as last_to_first:
-            if self.client is not None:
-                last_to_first.push_async_callback(self.client.aclose)
-            last_to_first.push_async_callback(self.store.close)
+            last_to_first.push_async_callback(self._close_client)
+            last_to_first.push_async_callback(self._close_store)
             if self._spooler is not None:
                 last_to_first.push_async_callback(self._spooler.close)
             last_to_first.push_async_callback(self.appender.close)
+
+    # Looked up when it comes to them: the spooler may have reached the server while it was closed.
+
+    async def _close_store(self) -> None:
+        await self.store.close()
+
+    async def _close_client(self) -> None:
+        if self.client is not None:
+            await self.client.aclose()
 
     def leave(self) -> None:
         """Let go without the loop, which is over or the parent's; the spool stays on the disk.

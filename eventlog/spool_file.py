@@ -51,6 +51,13 @@ class SpoolLine(msgspec.Struct, frozen=True, omit_defaults=True):
     durability: Durability = "memory"
 
 
+class Routed(msgspec.Struct):
+    """What is to be known of an event to send it on."""
+
+    id: str
+    conversation: str
+
+
 class SpoolPage(NamedTuple):
     """What was read, and where the next page begins."""
 
@@ -61,14 +68,13 @@ class SpoolPage(NamedTuple):
 class SpoolFile:
     """A file whose lock this process holds. Blocking: call it from a thread."""
 
-    def __init__(self, path: Path, descriptor: int, header: SpoolHeader) -> None:
+    def __init__(self, path: Path, descriptor: int, header_bytes: int) -> None:
         self.path = path
-        self.header = header
         self.size_bytes = os.fstat(descriptor).st_size
         self._descriptor = descriptor
         self._pid = os.getpid()
         self._damaged_count = 0
-        self._start = len(_header_line(header))
+        self._start = header_bytes
         self._drained = self._start
         _open_files.add(self)
 
@@ -90,11 +96,12 @@ class SpoolFile:
         descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.write(descriptor, _header_line(header))
+            first = msgspec.json.encode(header) + b"\n"
+            os.write(descriptor, first)
             os.fsync(descriptor)
             hidden.rename(path)
             _sync_folder(folder)
-            return cls(path, descriptor, header)
+            return cls(path, descriptor, len(first))
         except BaseException:
             os.close(descriptor)
             hidden.unlink(missing_ok=True)
@@ -109,7 +116,7 @@ class SpoolFile:
             return None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            header = _read_header(descriptor)
+            header, header_bytes = _read_header(descriptor)
         except (BlockingIOError, ValueError):
             os.close(descriptor)
             return None
@@ -117,7 +124,7 @@ class SpoolFile:
         if os.fstat(descriptor).st_nlink == 0 or not header.is_for(ours):
             os.close(descriptor)
             return None
-        return cls(path, descriptor, header)
+        return cls(path, descriptor, header_bytes)
 
     def append(self, lines: list[SpoolLine]) -> None:
         """Return when the lines are on disk, all of them. OSError: none of them counts."""
@@ -152,11 +159,14 @@ class SpoolFile:
 
     def _decode(self, raw: bytes) -> SpoolLine | None:
         try:
-            return msgspec.json.decode(raw, type=SpoolLine)
-        except msgspec.DecodeError as error:
+            raw.decode()  # an event's text is not looked at below
+            line = msgspec.json.decode(raw, type=SpoolLine)
+            msgspec.json.decode(line.event, type=Routed)
+        except ValueError as error:
             self._damaged_count += 1
             _log.error("spool_line_damaged", path=str(self.path), error=str(error))
             return None
+        return line
 
     def drained(self, page: SpoolPage) -> None:
         """Go on behind the page, which is in the log."""
@@ -211,22 +221,18 @@ def waiting_counts(folder: Path, ours: SpoolHeader) -> dict[str, int]:
     found = {}
     for path in waiting_files(folder):
         with contextlib.suppress(FileNotFoundError, ValueError), path.open("rb") as file:
-            if _read_header(file.fileno()).is_for(ours):
+            if _read_header(file.fileno())[0].is_for(ours):
                 file.seek(0)
                 found[path.name] = sum(1 for line in file if line.endswith(b"\n")) - 1
     return {name: count for name, count in found.items() if count > 0}
 
 
-def _header_line(header: SpoolHeader) -> bytes:
-    return msgspec.json.encode(header) + b"\n"
-
-
-def _read_header(descriptor: int) -> SpoolHeader:
-    """Return the header; ValueError where there is none."""
+def _read_header(descriptor: int) -> tuple[SpoolHeader, int]:
+    """Return the header and how many bytes it takes; ValueError where there is none."""
     first, newline, _ = os.pread(descriptor, 64 * 1024, 0).partition(b"\n")
     if not newline:
         raise ValueError("no header")
-    return msgspec.json.decode(first, type=SpoolHeader)
+    return msgspec.json.decode(first, type=SpoolHeader), len(first) + 1
 
 
 def _sync_folder(folder: Path) -> None:

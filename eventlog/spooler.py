@@ -11,13 +11,13 @@ from typing import NamedTuple
 import msgspec
 
 from eventlog.batch import Appended, Batch, Outcome, ProducerStamp, Spooled
-from eventlog.errors import AuthenticationFailed, EventLogError, LogUnavailable
+from eventlog.errors import AuthenticationFailed, LogUnavailable
 from eventlog.logs import get_logger
 from eventlog.outage import Outage
 from eventlog.partition import partition_of
 from eventlog.settings import Durability
 from eventlog.spool import Spool
-from eventlog.spool_file import SpoolFile, SpoolLine
+from eventlog.spool_file import Routed, SpoolFile, SpoolLine
 from eventlog.store import Store
 
 FIRST_PAUSE_S = 0.1
@@ -29,13 +29,6 @@ ADOPT_EVERY_S = 15.0
 _LEVELS: tuple[Durability, ...] = ("memory", "fsync", "replicated")
 
 _log = get_logger("spool")
-
-
-class _Routed(msgspec.Struct):
-    """What the drain needs to know of an event."""
-
-    id: str
-    conversation: str
 
 
 class Spooler:
@@ -129,7 +122,7 @@ class Spooler:
                 continue
             except LogUnavailable as error:
                 await self._pause(pause_s, error, is_news=False)
-            except (EventLogError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - without this task nothing leaves the spool
                 await self._pause(pause_s, error, is_news=True)
             if self._closing.is_set():
                 return
@@ -242,7 +235,7 @@ def deal_lines(lines: list[SpoolLine], partition_count: int) -> dict[int, Share]
     """Return the lines by partition, each in order."""
     dealt: defaultdict[int, Share] = defaultdict(lambda: Share([], []))
     for line in lines:
-        routed = msgspec.json.decode(line.event, type=_Routed)
+        routed = msgspec.json.decode(line.event, type=Routed)
         share = dealt[partition_of(routed.conversation, partition_count)]
         share.lines.append(line)
         share.ids.append(routed.id)

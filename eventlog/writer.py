@@ -152,7 +152,7 @@ class _Lane:
     def _take(self) -> list[Request]:
         """Return the next requests that can share a batch; at least one.
 
-        Two events with one id never share it (the second is then found to be a duplicate), and an
+        Two events with one id never share it (the second is then found to be a duplicate), and a
         condition is checked alone, so that its failure is nobody else's.
         """
         group = [self._queue.popleft()]

@@ -10,14 +10,14 @@ from base64 import b64encode
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from bridge.coding_agent.reading import MARK, Prompt
 from bridge.coding_agent.shapes import Snapshot, decode_json, decode_snapshot
 from consumers.senders.http_client import HttpClient, HttpLimits, Reply
 from consumers.senders.refusal import refused
 from eventlog.clock import SYSTEM_CLOCK, Clock
-from eventlog.errors import SendFailed
+from eventlog.errors import ConfigurationError, SendFailed
 from eventlog.logs import get_logger
 from eventlog.tasks import end
 
@@ -51,18 +51,24 @@ class AgentClient:
         limits: HttpLimits = LIMITS,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """Raise ConfigurationError for a URL that is none."""
+        """Raise ConfigurationError for a URL that is none, or that names a user beside `password`."""
         self._clock = clock
-        secrets = [password] if password else []
+        self._headers: dict[str, str] = {"Accept": "application/json"}
+        secrets = []
+        if password:
+            token = b64encode(f"{user}:{password}".encode()).decode()
+            self._headers["Authorization"] = f"Basic {token}"
+            secrets = [password, token]
         self._http = HttpClient(url, secrets=secrets, limits=limits)
         self._patient_http = HttpClient(
             url, secrets=secrets, limits=limits._replace(total_timeout_s=LONGEST_TURN_S)
         )
+        if password and urlsplit(url).username is not None:
+            raise ConfigurationError(
+                "the agent's URL names a user, and a password is given as well.",
+                remedy="Leave the user out of the URL, or unset the password.",
+            )
         self._turns: set[asyncio.Task[None]] = set()
-        self._headers: dict[str, str] = {"Accept": "application/json"}
-        if password:
-            token = b64encode(f"{user}:{password}".encode()).decode()
-            self._headers["Authorization"] = f"Basic {token}"
 
     @property
     def origin(self) -> str:

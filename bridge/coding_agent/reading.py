@@ -112,13 +112,13 @@ def read_events(
     completed or another answer follows (a question may come while it is being written). A user's
     message is settled when any follows; one of `ours` is in the log already.
     """
-    roles = [message.info.role for message in messages]
+    answers = [n for n, message in enumerate(messages) if message.info.role == "assistant"]
+    last, last_answer = len(messages) - 1, answers[-1] if answers else -1
     events: list[Event] = []
     for number, message in enumerate(messages):
-        later = roles[number + 1 :]
         if message.info.role == "assistant":
-            events += _answers(message, place, is_followed="assistant" in later)
-        elif message.info.role == "user" and later and message.info.id not in ours:
+            events += _answers(message, place, is_followed=number < last_answer)
+        elif message.info.role == "user" and number < last and message.info.id not in ours:
             events += _asked(message, place)
     return events
 

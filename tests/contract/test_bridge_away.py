@@ -12,7 +12,7 @@ import pytest
 import redis.asyncio
 
 from bridge import Bridge
-from eventlog.errors import LogUnavailable
+from eventlog.errors import LogNotOpen, LogUnavailable
 from tests.support import RawServer, eventually
 
 _numbers = itertools.count(1)
@@ -40,6 +40,41 @@ async def test_a_bot_answers_on_and_nothing_it_recorded_is_lost(tmp_path: Path):
             assert await texts(bridge, "telegram:7") == ["before", *said]
             redelivered = await bridge.received("telegram:7", "in 3", message_id=3)
             assert redelivered.duplicate
+
+
+@pytest.mark.parametrize("is_mapped_from_elsewhere", [False, True])
+async def test_what_is_said_in_a_sleeping_session_is_not_lost(
+    tmp_path: Path, is_mapped_from_elsewhere: bool
+):
+    with RawServer(tmp_path, appendonly="yes", appendfsync="always") as server:
+        async with Bridge.open(
+            server.url, spool_dir=str(tmp_path / "spool"), max_retries=0, partition_count=2
+        ) as bridge:
+            if is_mapped_from_elsewhere:
+                job = await bridge.sessions.start("discord:8")
+                await bridge.conversations.set("telegram:7", job.id)
+            session = await bridge.sessions.resolve("telegram", 7)
+            await bridge.sessions.transition(session.id, "dormant")
+            asleep = await bridge.sessions.resolve("telegram", 7)
+            assert asleep.status == "dormant"
+            server.kill()
+            assert (await bridge.received(asleep, "are you there?", message_id=1)).is_spooled
+            server.start()
+            await eventually(lambda: not bridge.log.is_degraded)
+            assert await texts(bridge, "telegram:7") == ["are you there?"]
+            found = await bridge.sessions.get(session.id)
+            assert found is not None
+            assert found.status == ("dormant" if is_mapped_from_elsewhere else "active")
+
+
+async def test_closing_that_is_cancelled_lets_go_of_the_log_nevertheless(server_url: str):
+    bridge = await Bridge.open(server_url, key_prefix=f"closing{next(_numbers)}")
+    closing = asyncio.create_task(bridge.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.gather(closing, return_exceptions=True)
+    with pytest.raises(LogNotOpen):
+        await bridge.log.heads()
 
 
 async def test_opened_while_the_server_is_away_it_projects_when_it_is_back(tmp_path: Path):

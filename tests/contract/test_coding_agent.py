@@ -20,7 +20,7 @@ from consumers import Retry, Worker
 from consumers.senders.http_client import HttpLimits
 from eventlog import EventLog, MessageReceived, MessageSent, ToolCalled, ToolReturned
 from eventlog.clock import SystemClock
-from eventlog.errors import InvalidEvent
+from eventlog.errors import ConfigurationError, InvalidEvent
 from eventlog.tasks import end
 from projections.projecting.projector import Projector
 from projections.views.dead_letters import DeadLetters
@@ -245,6 +245,10 @@ class TestFollowing:
         async with CodingAgent() as agent:
             with pytest.raises(InvalidEvent, match="no ticket"):
                 Poller(log, agent.client(), session, SESSION)
+
+    def test_a_user_in_the_url_beside_a_password_is_refused(self):
+        with pytest.raises(ConfigurationError, match="URL names a user"):
+            AgentClient("http://somebody@127.0.0.1:1", password="s3cret")
 
     async def test_it_looks_at_its_interval_by_the_log_s_clock(self, server_url: str):
         clock = Hurried()

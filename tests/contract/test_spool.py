@@ -320,13 +320,22 @@ class TestLeftBehind:
         assert "spool_torn" in told(caplog)
         assert spools(spool_dir) == []
 
+    @pytest.mark.parametrize(
+        "damaged",
+        [
+            b"\0" * 50,
+            b'{"n":3,"event":5}',
+            b'{"n":3,"event":{"id":"x"}}',
+            b'{"n":3,"event":{"id":"x","conversation":"c","text":"\xff"}}',
+        ],
+    )
     async def test_a_damaged_line_is_told_kept_and_holds_nothing_up(
-        self, server, spool_dir, caplog
+        self, server, spool_dir, caplog, damaged
     ):
         await self.left_behind(server, spool_dir)
         [path] = spools(spool_dir)
         lines = path.read_bytes().splitlines(keepends=True)
-        lines[3] = b"\0" * 50 + b"\n"
+        lines[3] = damaged + b"\n"
         path.write_bytes(b"".join(lines))
         server.start()
         async with opened(server, spool_dir) as log:

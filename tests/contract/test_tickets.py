@@ -64,8 +64,9 @@ async def test_a_session_of_one_s_own_id_is_started_once(tickets: Tickets):
     state = await tickets.state("mine")
     assert state is not None
     assert (state.kind, len(state.messages)) == ("ask", 1)
-    with pytest.raises(SessionExists):
-        await tickets.start("T-2", "Why?", session_id="mine")
+    for number in range(2, 12):  # of other partitions and of its own
+        with pytest.raises(SessionExists):
+            await tickets.start(f"T-{number}", "Why?", session_id="mine")
 
 
 async def test_sessions_of_a_ticket_are_told_apart(tickets: Tickets):

@@ -13,7 +13,8 @@ HEADER = SpoolHeader("eventlog", "redis://db:6379/0", "e1")
 
 
 def line(n: int, text: str = "x") -> SpoolLine:
-    return SpoolLine(n, msgspec.Raw(msgspec.json.encode({"text": text})))
+    event = {"id": str(n), "conversation": "c", "text": text}
+    return SpoolLine(n, msgspec.Raw(msgspec.json.encode(event)))
 
 
 def left(folder: Path, count: int) -> Path:
@@ -120,3 +121,12 @@ def test_what_is_no_spool_is_left_alone(tmp_path: Path):
     assert SpoolFile.adopt(tmp_path / "none.spool", HEADER) is None
     assert waiting_counts(tmp_path, HEADER) == {}
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_header_that_another_version_wrote_takes_what_it_takes(tmp_path: Path):
+    path = left(tmp_path, 2)
+    path.write_bytes(path.read_bytes().replace(b"{", b'{"kind":"new", ', 1))
+    adopted = SpoolFile.adopt(path, HEADER)
+    assert adopted is not None
+    assert [each.n for each in adopted.next_page().lines] == [1, 2]
+    adopted.close()

@@ -124,6 +124,7 @@ def _key(connection: sqlite3.Connection, name: str) -> str | None:
 
 
 def _open(path: Path) -> sqlite3.Connection:
+    path = path.resolve()  # beside the file itself, not beside a link to it, lies its log
     connection = _connect(path, "mode=ro")
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -141,7 +142,7 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _connect(path: Path, options: str) -> sqlite3.Connection:
-    uri = f"{path.resolve().as_uri()}?{options}"
+    uri = f"{path.as_uri()}?{options}"
     connection = sqlite3.connect(uri, uri=True, timeout=LOCK_WAIT_S, isolation_level=None)
     connection.text_factory = _text
     connection.execute("PRAGMA query_only = ON")
