@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from inspect import isawaitable
 from typing import Any, NamedTuple, Protocol
 
 from consumers.dead_letters import Letter, advance, letter_event_id
@@ -29,8 +30,8 @@ RECORD_TRIES = 10
 
 _log = get_logger("replaying")
 
-Send = Callable[[Letter], Awaitable[object]]
-"""Delivers a letter, or raises. `letter.letter` is its idempotency key."""
+Send = Callable[[Letter], Awaitable[object] | object]
+"""Delivers a letter, or raises; plain or async. `letter.letter` is its idempotency key."""
 
 
 class FindLetters(Protocol):
@@ -206,7 +207,9 @@ class _Replayer:
         """Return None for a letter that was delivered, else what went wrong."""
         try:
             async with asyncio.timeout(self._timeout_s) as timeout:
-                await self._send(letter)
+                sent = self._send(letter)
+                if isawaitable(sent):
+                    await sent
         except Exception as error:  # noqa: BLE001 - whatever a caller's code raises is a failed attempt
             if isinstance(error, TimeoutError) and timeout.expired():
                 return f"TimeoutError: not sent within {self._timeout_s:g} s"

@@ -178,7 +178,7 @@ def load_settings(
     environment = os.environ if environment is None else environment
     merged: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    given = {key: value for key, value in arguments.items() if value is not None}
+    given = _given(arguments)
     layers = (
         _from_file(file, environment),
         ("the environment", _from_environment(environment)),
@@ -192,9 +192,17 @@ def load_settings(
 
 def change_settings(settings: Settings, **arguments: Any) -> Settings:
     """Return the settings with arguments in place of some, checked alike. None changes nothing."""
-    given = {key: value for key, value in arguments.items() if value is not None}
+    given = _given(arguments)
     values = {**msgspec.structs.asdict(settings), **given}
     return _convert(values, dict.fromkeys(values, "the arguments"))
+
+
+def _given(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: os.fspath(value) if isinstance(value, os.PathLike) else value
+        for key, value in arguments.items()
+        if value is not None
+    }
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:

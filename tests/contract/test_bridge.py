@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from consumers import DeliveryHandlers, Retry, Worker
 from consumers.dead_letters import Letter
 from consumers.senders.sender import Delivery, Receipt
 from eventlog import Attachment, Event, EventLog, MessageQueued, MessageSent
-from eventlog.errors import SendFailed, UnknownPlatform, UserNotAllowed
+from eventlog.errors import InvalidEvent, InvalidQuery, SendFailed, UnknownPlatform, UserNotAllowed
 from projections.builtin import DEFAULT_PROJECTIONS
 from projections.projection import Projection
 
@@ -145,3 +146,62 @@ async def test_what_a_person_said_is_erased_and_the_rest_stands(log: EventLog) -
     assert [entry.event.text for entry in (await bridge.history(other)).entries] == ["hello"]  # type: ignore[attr-defined]
     again = await bridge.sessions.resolve("telegram", 7)
     assert again.id == session.id
+
+
+async def test_a_plain_function_sends_as_well(log: EventLog) -> None:
+    bridge, sent = Bridge(log), []
+    await bridge.persist_failed_delivery("phone:8", "hello", letter="mine")
+    report = await bridge.replay_dead_letters(lambda letter: sent.append(letter.text))
+    assert (report.resolved, sent) == (1, ["hello"])
+
+
+async def test_ids_are_numbers_or_text_and_never_nothing(any_log: EventLog) -> None:
+    bridge = Bridge(any_log)
+    for given in ("", b"1", True, 3.5, object()):
+        with pytest.raises(InvalidEvent):
+            await bridge.received("web:1", "hi", message_id=given)  # type: ignore[arg-type]
+        with pytest.raises(InvalidEvent):
+            await bridge.received("web:1", "hi", sender=given)  # type: ignore[arg-type]
+    assert (await bridge.history("web:1")).entries == []
+
+
+async def test_what_came_in_and_what_went_out_may_have_one_number(any_log: EventLog) -> None:
+    bridge = Bridge(any_log)
+    assert not (await bridge.received("web:1", "in", message_id=5)).duplicate
+    assert not (await bridge.sent("web:1", "out", message_id=5)).duplicate
+    assert (await bridge.sent("web:1", "out", message_id="5")).duplicate
+
+
+async def test_a_session_stands_for_its_id_and_words_that_are_none_are_refused(
+    any_log: EventLog,
+) -> None:
+    bridge = Bridge(any_log)
+    session = await bridge.sessions.resolve("telegram", 7)
+    assert (await bridge.sessions.get(session)) == session
+    assert [each.id for each in (await bridge.sessions.list(user=7)).items] == [session.id]
+    assert (await bridge.sessions.touch(session)).version == 2
+    for refused in (
+        bridge.sessions.list(status="running"),  # type: ignore[arg-type]
+        bridge.sessions.transition(session, "done"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(InvalidEvent, match="dormant"):
+            await refused
+    for limit in (0, "5", 2.5, True):
+        with pytest.raises(InvalidQuery):
+            await bridge.history(session, limit=limit)  # type: ignore[arg-type]
+        with pytest.raises(InvalidQuery):
+            await bridge.sessions.list(limit=limit)  # type: ignore[arg-type]
+    assert (await bridge.sessions.complete(session)).status == "completed"
+
+
+async def test_a_lock_in_place_of_its_fence_harms_no_other_append(log: EventLog) -> None:
+    bridge = Bridge(log)
+    session = await bridge.sessions.resolve("telegram", 7)
+    async with bridge.sessions.lock(session) as lock:
+        results = await asyncio.gather(
+            bridge.received(session, "one"),
+            bridge.received(session, "two", fence=lock),  # type: ignore[arg-type]
+            bridge.received(session, "three"),
+            return_exceptions=True,
+        )
+    assert [isinstance(each, InvalidEvent) for each in results] == [False, True, False]
