@@ -177,7 +177,9 @@ async def test_a_session_stands_for_its_id_and_words_that_are_none_are_refused(
 ) -> None:
     bridge = Bridge(any_log)
     session = await bridge.sessions.resolve("telegram", 7)
-    assert (await bridge.sessions.get(session)) == session
+    found = await bridge.sessions.get(session)
+    assert found
+    assert found.id == session.id
     assert [each.id for each in (await bridge.sessions.list(user=7)).items] == [session.id]
     assert (await bridge.sessions.touch(session)).version == 2
     for refused in (
