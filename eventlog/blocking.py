@@ -124,7 +124,7 @@ class BlockingEventLog(Blocking[EventLog]):
     heads = blocking(EventLog.heads)
     reached = blocking(EventLog.reached)
     partition_of = passing(EventLog.partition_of)
-    spool_counts = passing(EventLog.spool_counts)
+    spool_counts = blocking(EventLog.spool_counts)
     tail = blocking_tail(EventLog.tail)
 
     @property

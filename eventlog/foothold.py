@@ -232,13 +232,13 @@ class Foothold:
         """Return what the opening met that found no server."""
         return like(self._error)
 
-    @property
-    def spool_counts(self) -> dict[str, int]:
-        """Spool file → events that wait in it, of this log, whichever process has it."""
+    async def spool_counts(self) -> dict[str, int]:
+        """Return spool file → events that wait in it, of this log, whichever process has it."""
         settings = self.means.settings
         if settings.spool_dir is None:
             return {}
-        return waiting_counts(spool_folder(settings), self._spool_header())
+        header = self._spool_header()
+        return await asyncio.to_thread(waiting_counts, spool_folder(settings), header)
 
     async def reached(self) -> None:
         """Return when the server has been reached at least once."""

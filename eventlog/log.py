@@ -213,12 +213,12 @@ class EventLog:
             self._here()  # in a new event loop what was in the spool is drained there
         return self._foothold is not None and self._foothold.is_degraded
 
-    def spool_counts(self) -> dict[str, int]:
+    async def spool_counts(self) -> dict[str, int]:
         """Return spool file → events that wait in it, of this log, whichever process wrote it.
 
         Opening the log drains those of processes that have ended; {} where `spool_dir` is not set.
         """
-        return self._here().spool_counts
+        return await self._here().spool_counts()
 
     async def reached(self) -> None:
         """Return when the server has been reached since the log was opened; at once, as a rule."""

@@ -53,7 +53,7 @@ async def examine(log: EventLog) -> list[Finding]:
         judge_persistence(info),
         judge_memory(int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))),
         judge_clock(skew_ms),
-        judge_spool(log.spool_counts(), has_spool=log.settings.spool_dir is not None),
+        judge_spool(await log.spool_counts(), has_spool=log.settings.spool_dir is not None),
         judge_projector(projecting),
         judge_archive(archiving),
         judge_groups([each for each in await groups(log) if each.name not in RESERVED]),

@@ -17,12 +17,13 @@ _log_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_settings_from_outside() -> Iterator[None]:
-    """What the developer's shell says must not reach a test."""
+def _nothing_of_the_developer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the developer's shell says must not reach a test, nor a test the developer's own data."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.startswith(("EVENTLOG_", "REDIS_")) or name == "SESSION_TTL_SECONDS":
                 patch.delenv(name)
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("home")))
         yield
 
 

@@ -60,6 +60,9 @@ class AgentHandlers(Handlers):
         if session is None or session.status in TERMINAL:
             _log.info("job_has_ended", session=job.session)
             return
+        if job.is_erased:
+            context.append(_failed(job, log, "what was asked for was erased"))
+            return
         known = await LiveDocuments(log, TICKETS).get(context.partition, job.session)
         agent_session = known and known.agent_session
         if not agent_session:
@@ -89,12 +92,16 @@ def _fail_with_job(failure: Failure) -> list[Event]:
     job = failure.context.event
     if not failure.is_last or job.session is None:
         return []
-    return [
-        SessionTransitioned(
-            conversation=job.conversation,
-            session=job.session,
-            to_status="failed",
-            reason=f"{reason_of(failure.error)}: {failure.error}",
-            occurred_at=failure.context.log.clock.now_us(),
-        )
-    ]
+    reason = f"{reason_of(failure.error)}: {failure.error}"
+    return [_failed(job, failure.context.log, reason)]
+
+
+def _failed(job: Event, log: EventLog, reason: str) -> Event:
+    assert job.session is not None
+    return SessionTransitioned(
+        conversation=job.conversation,
+        session=job.session,
+        to_status="failed",
+        reason=reason,
+        occurred_at=log.clock.now_us(),
+    )

@@ -41,6 +41,6 @@ class Recorded:
             if event.id in self.ids:
                 continue
             self.ids.add(event.id)
-            if isinstance(event, MessageReceived) and not is_agents(event):
+            if isinstance(event, MessageReceived) and not is_agents(event) and not event.is_erased:
                 self.prompts.append(Prompt(event.id, event.text))
         self._total = page.total

@@ -107,3 +107,11 @@ def test_an_opening_that_fails_leaves_no_thread_behind(tmp_path):
     with pytest.raises(Exception, match="cannot be reached"):
         BlockingEventLog.open(f"unix://{tmp_path}/none.sock").__enter__()
     eventually_sync(lambda: threading.active_count() <= before)
+
+
+async def test_it_may_be_called_in_a_thread_that_runs_an_event_loop(server_url: str):
+    with BlockingEventLog.open(server_url, key_prefix=f"blocking{next(_numbers)}") as log:
+        assert log.append(message("hello")).sequence == 1
+        assert log.spool_counts() == {}
+        assert not log.is_degraded
+        assert log.partition_of("c") >= 0

@@ -6,6 +6,7 @@ import asyncio
 import copy
 from collections import Counter
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,17 +15,20 @@ from bridge.coding_agent import AgentClient, Patience, Poller
 from bridge.coding_agent.following import AgentHandlers
 from bridge.coding_agent.reading import judge_session
 from bridge.coding_agent.shapes import Snapshot
+from bridge.erasing import Eraser
 from bridge.sessions import SessionCalls
 from bridge.tickets import Tickets
 from consumers import Retry, Worker
 from consumers.senders.http_client import HttpLimits
 from eventlog import EventLog, MessageReceived, MessageSent, ToolCalled, ToolReturned
 from eventlog.clock import SystemClock
+from eventlog.erasure_scope import Whose
 from eventlog.errors import ConfigurationError, InvalidEvent
 from eventlog.tasks import end
 from projections.projecting.projector import Projector
 from projections.views.dead_letters import DeadLetters
 from projections.views.sessions import Session
+from tests import erasing
 from tests.coding_agent import QUESTION, SESSION, CodingAgent, frames, recording
 from tests.platforms import Answer, Behaviour, Cut, Garbage, Hold
 from tests.support import eventually
@@ -490,6 +494,37 @@ class TestWorker:
         state = await tickets.state(other)
         assert state is not None
         assert state.status == "pending"
+
+    async def test_what_was_erased_is_asked_of_nobody(self, server_url: str, tmp_path: Path):
+        async with erasing.opened(server_url, tmp_path) as log, CodingAgent() as agent:
+            tickets = Tickets(log, SessionCalls(log))
+            asked = await tickets.start("T-1", QUESTION)
+            await Eraser(log).erase(Whose("chat", "ticket:T-1"))
+            await Worker(log, "coder", AgentHandlers("coder", agent.client())).run_once()
+            state = await tickets.state(asked)
+        assert (agent.created_count, agent.prompts) == (0, [])
+        assert state is not None
+        assert (state.status, state.error) == ("error", "what was asked for was erased")
+
+    async def test_what_was_said_and_erased_since_is_not_handed_on(
+        self, server_url: str, tmp_path: Path
+    ):
+        async with (
+            erasing.opened(server_url, tmp_path) as log,
+            CodingAgent([frames(recording())[RUNNING]]) as agent,
+        ):
+            followed = await Followed(log, agent).start()
+            following = await followed.in_background()
+            await eventually(lambda: agent.look_count > 3)
+            await end(following)
+            await followed.tickets.send(followed.id, "and mind the secret")
+            await Eraser(log).erase(Whose("chat", "ticket:T-1"))
+            prompt_count, look_count = len(agent.prompts), agent.look_count
+            agent.frames = [recording()]
+            following = await followed.in_background()
+            assert await asyncio.wait_for(following, 10) == "completed"
+            assert agent.look_count > look_count
+        assert len(agent.prompts) == prompt_count
 
     async def test_with_a_job_that_is_given_up_its_session_has_failed(self, log: EventLog):
         async with CodingAgent() as agent:

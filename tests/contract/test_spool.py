@@ -69,7 +69,7 @@ class TestAway:
                 assert {result.id for result in results} == {START}
                 assert not any(result.duplicate for result in results)
             assert log.is_degraded
-            assert list(log.spool_counts().values()) == [19 * len(CHATS)]
+            assert list((await log.spool_counts()).values()) == [19 * len(CHATS)]
             server.start()
             await log.append([message(chat, 20) for chat in CHATS])
             await recovered(log)
@@ -347,7 +347,7 @@ class TestLeftBehind:
         await self.left_behind(server, spool_dir)
         server.start()
         async with opened(server, spool_dir, key_prefix="other") as log:
-            assert log.spool_counts() == {}
+            assert await log.spool_counts() == {}
             assert await assert_gapless(log) == 0
         async with opened(server, spool_dir) as log:
             assert await assert_gapless(log) == 5
