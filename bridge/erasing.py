@@ -67,7 +67,8 @@ async def erase(
     """Return what was erased of a chat, or of a person on one platform or all, up to this call.
 
     Of a chat: every event of it. Of a person: every event that names them as sender, recipient or
-    user, all events of sessions that were started for them, deliveries and dead letters of these.
+    user or is of their private chat `PLATFORM:USER`, all events of sessions that were started for
+    them, deliveries and dead letters of these.
     `how` is as for `Eraser`. Raises InvalidQuery, HistoryGap and ConfigurationError before anything is
     changed; LogUnavailable, Fenced and OSError, after which it is to be called again.
 

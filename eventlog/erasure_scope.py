@@ -134,8 +134,10 @@ class Selection:
 
     def concerns(self, field: str, name: str) -> bool:
         """Return whether any scope is of what a field names: a conversation, session or person."""
-        kinds = {"conversation": "chat", "session": "session"}
-        return bool(self._of(kinds.get(field, "user"), name))
+        if field == "conversation":
+            person = private_to(name)
+            return bool(self._of("chat", name) or (person and self._of("user", person)))
+        return bool(self._of("session" if field == "session" else "user", name))
 
     def learn(self, event: Event, ms: int) -> bool:
         """Take note of a session that a person of the scopes has; return whether it was news."""
@@ -175,13 +177,23 @@ def _reaches(scopes: Iterable[Scope], ms: int) -> bool:
 
 
 def people_in(event: Event) -> Iterator[str]:
-    """Yield the ids of the people that an event names."""
+    """Yield the ids of the people that an event names, and of whom its chat is."""
+    if person := private_to(event.conversation):
+        yield person
     for name in PERSON_FIELDS:
         value = getattr(event, name, None)
         if value is None:
             value = event.extra.get(name)
         if isinstance(value, str | int) and not isinstance(value, bool):
             yield str(value)
+
+
+def private_to(conversation: str) -> str:
+    """Return whose private chat `PLATFORM:USER` would be, empty where it says no platform.
+
+    What a bot says there names nobody else. A chat of many has an id that is no user's.
+    """
+    return conversation.partition(":")[2]
 
 
 def platform_of(event: Event) -> str:

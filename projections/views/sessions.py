@@ -32,7 +32,7 @@ from eventlog.vocabulary import (
 )
 from projections.projection import DocumentProjection, IndexEntry
 from projections.reading.live import Consistency, LiveDocuments
-from projections.reading.paging import Page
+from projections.reading.paging import Page, check_limit
 from projections.storing.store import ModelStore
 
 MAX_PAGES_READ = 10
@@ -225,6 +225,7 @@ class Sessions:
         than asked for, and its cursor goes on nevertheless: with the same words. Each session is
         there once. Raises InvalidQuery, InvalidCursor.
         """
+        check_limit(limit)
         wanted = {
             name: value
             for name, value in (

@@ -136,13 +136,15 @@ async def test_what_a_person_said_is_erased_and_the_rest_stands(log: EventLog) -
     bridge = Bridge(log)
     session = await bridge.sessions.resolve("telegram", 7)
     await bridge.received(session, "my secret", message_id=1)
+    await bridge.sent("telegram:7", "said to them alone, in no session")
     other = await bridge.sessions.resolve("telegram", 8)
     await bridge.received(other, "hello", message_id=1)
     planned = await bridge.erase(user="7", platform="telegram", dry_run=True)
     report = await bridge.erase(user="7", platform="telegram", reason="asked for")
     assert report.is_complete
     assert report.event_count == planned.event_count > 0
-    assert [entry.event.text for entry in (await bridge.history(session)).entries] == [""]  # type: ignore[attr-defined]
+    said = (await bridge.history(session)).entries
+    assert [entry.event.text for entry in said] == ["", ""]  # type: ignore[attr-defined]
     assert [entry.event.text for entry in (await bridge.history(other)).entries] == ["hello"]  # type: ignore[attr-defined]
     again = await bridge.sessions.resolve("telegram", 7)
     assert again.id == session.id
