@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis.asyncio
 
-from eventlog import START, EventLog, MessageReceived, SessionTouched
+from eventlog import START, EventLog, MessageReceived, SessionTouched, foothold
 from eventlog.errors import (
     AuthenticationFailed,
     ConfigurationError,
@@ -478,3 +479,28 @@ class TestBounds:
             server.start()
             await recovered(log)
             assert await all_texts(log, "c") == ["0", "2"]
+
+
+async def test_a_server_that_is_reached_while_the_log_is_closed_is_let_go_of(
+    server, spool_dir, monkeypatch
+):
+    server.stop()
+    log = await opened(server, spool_dir)
+    await log.append(message("c", 0))
+    server.start()
+    reaching, go_on, find = asyncio.Event(), asyncio.Event(), foothold.find
+
+    async def held_up(means: foothold.Means) -> Any:
+        reaching.set()
+        await go_on.wait()
+        return await find(means)
+
+    monkeypatch.setattr(foothold, "find", held_up)
+    await reaching.wait()
+    closing = asyncio.create_task(log.close())
+    await asyncio.sleep(0)
+    go_on.set()
+    await closing
+    async with redis.asyncio.Redis.from_url(server.url) as client:
+        assert len(await client.client_list()) == 1
+    assert spools(spool_dir) == []
