@@ -60,7 +60,11 @@ class ExclusiveLease:
     async def hold(self) -> AsyncIterator[None]:
         """Wait until nobody else holds it, renew it meanwhile, and give it back. May raise LogUnavailable."""
         while True:
-            self._generation = await self._take()
+            try:
+                self._generation = await self._take()
+            except asyncio.CancelledError:
+                await self._forgo()
+                raise
             if self._generation:
                 break
             await self._log.clock.sleep(self.retry_s)
@@ -102,6 +106,12 @@ class ExclusiveLease:
             return int(held.setdefault(self._key, self._owner) == self._owner)
         with in_our_words(self._log.settings):
             return int(await self._acquire(self._log.client, [self._key], self._acquire_args))
+
+    async def _forgo(self) -> None:
+        """Give back what the server may have given to a call whose reply nobody waited for."""
+        with suppress(EventLogError):  # then it lapses by itself
+            self._generation = await self._take()
+            await self._give_back()
 
     async def _give_back(self) -> None:
         if self._generation and self._log.is_in_memory:

@@ -11,6 +11,7 @@ import pytest
 from eventlog.errors import LogUnavailable
 from eventlog.log import EventLog
 from eventlog.named_lock import KEPT_MS, NamedLock
+from eventlog.scoped import scoped
 from eventlog.scripts import load_script
 from tests.support import RawServer, eventually, turns
 
@@ -34,6 +35,10 @@ async def main(url, prefix, count):
 
 asyncio.run(main(*sys.argv[1:]))
 """
+
+
+def _key(log: EventLog, name: str) -> str:
+    return log.keys.lock(log.partition_of("c"), scoped("c", name))
 
 
 async def holding_process(log: EventLog, url: str, count: int) -> asyncio.subprocess.Process:
@@ -144,6 +149,19 @@ async def test_who_is_cancelled_while_giving_it_back_has_given_it_back(moment: i
         await asyncio.wait([holder])
         async with asyncio.timeout(1), NamedLock(log, "chat:1", "agent").hold():
             pass
+
+
+async def test_who_is_cancelled_while_asking_for_it_does_not_have_it(log: EventLog) -> None:
+    async def work(lock: NamedLock) -> None:
+        async with lock.hold():
+            await asyncio.Event().wait()
+
+    for moment in range(20):
+        working = asyncio.create_task(work(NamedLock(log, "c", f"agent{moment}")))
+        await turns(moment)
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        assert await log.client.hget(_key(log, f"agent{moment}"), "owner") in (None, b""), moment
 
 
 async def test_processes_take_turns(log: EventLog, server_url: str) -> None:
