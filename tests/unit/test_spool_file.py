@@ -128,5 +128,6 @@ def test_a_header_that_another_version_wrote_takes_what_it_takes(tmp_path: Path)
     path.write_bytes(path.read_bytes().replace(b"{", b'{"kind":"new", ', 1))
     adopted = SpoolFile.adopt(path, HEADER)
     assert adopted is not None
+    assert adopted.count_waiting() == 2
     assert [each.n for each in adopted.next_page().lines] == [1, 2]
     adopted.close()
