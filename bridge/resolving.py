@@ -17,6 +17,7 @@ from bridge.deciding import until_decided
 from bridge.place import Place
 from bridge.session_start import SessionStart, folded
 from bridge.starting import Starter
+from eventlog.clock import Clock
 from eventlog.errors import LogUnavailable, SessionExists, VersionConflict
 from eventlog.event import Event
 from eventlog.ids import START
@@ -31,6 +32,8 @@ from projections.views.conversations import CONVERSATIONS, Conversation
 from projections.views.sessions import SESSIONS, Session, Sessions
 
 REMEMBERED_PLACES = 10_000
+
+SHORTEST_ABSENCE_S, LONGEST_ABSENCE_S = 1.0, 30.0
 
 _log = get_logger("bridge")
 
@@ -48,6 +51,7 @@ class Resolver:
         self._remembered: _Recent[Session] = _Recent(REMEMBERED_PLACES)
         self._improvised: _Recent[str] = _Recent(REMEMBERED_PLACES)
         self._failures = Repeated(log.clock)
+        self._absence = _Absence(log.clock)
 
     async def resolve(
         self, place: Place, start: SessionStart, session_id: str | None = None
@@ -58,12 +62,17 @@ class Resolver:
         is mapped to afterwards, unless it has one in the log. Raises SessionExists where a
         caller's id is that of a session elsewhere.
         """
+        if self._absence.is_on:
+            return await self._improvise(place, start, session_id)
+        self._absence.asked()
         try:
             session = await self._resolve(place, start, session_id)
         except LogUnavailable as error:
+            self._absence.began()
             if (count := self._failures.told("resolve")) is not None:
                 _log.warning("redis_error", function="resolve", error=str(error), count=count)
             return await self._improvise(place, start, session_id)
+        self._absence.ended()
         self._remembered[place] = session
         self._improvised.pop(place)
         return session
@@ -148,8 +157,8 @@ class Resolver:
             found = await self._sessions.get(session_id)
             if found is None or found.conversation != place.conversation:
                 raise
-            is_another_s = place.user is not None and found.user != place.user
-            if is_another_s or found.status in TERMINAL:
+            is_others = place.user is not None and found.user != place.user
+            if is_others or found.status in TERMINAL:
                 raise
             session = found
         await self._log.append(
@@ -213,6 +222,33 @@ class Resolver:
             with suppress(LogUnavailable):  # said above: no server, and no spool
                 await self._log.append(event)
         return folded(Session(session), event, AppendResult(0, START, None, False))
+
+
+class _Absence:
+    """How long not to ask a server that did not answer: the longer, the longer it took to learn it.
+
+    One that refuses is asked again in a second; one that hangs must not hold every message up.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._asked_at_s = 0.0
+        self._until_s = float("-inf")
+
+    @property
+    def is_on(self) -> bool:
+        return self._clock.monotonic_s() < self._until_s
+
+    def asked(self) -> None:
+        self._asked_at_s = self._clock.monotonic_s()
+
+    def began(self) -> None:
+        now_s = self._clock.monotonic_s()
+        took_s = now_s - self._asked_at_s
+        self._until_s = now_s + min(max(SHORTEST_ABSENCE_S, 5 * took_s), LONGEST_ABSENCE_S)
+
+    def ended(self) -> None:
+        self._until_s = float("-inf")
 
 
 class _Recent(Generic[V]):

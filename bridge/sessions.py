@@ -7,6 +7,7 @@ again. So two programs never contradict each other, and what has ended stays end
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from bridge.resolving import Resolver
 from bridge.session_start import SessionStart, folded
 from bridge.session_tail import SessionTail
 from bridge.starting import Starter
+from eventlog.batch import Fence
 from eventlog.cursor import Cursor
 from eventlog.errors import SessionMissing, VersionConflict
 from eventlog.ids import START
@@ -184,11 +186,13 @@ class SessionCalls:
         expected: int | None = None,
         reason: str | None = None,
         owner: str | None = None,
+        fence: Fence | None = None,
     ) -> Session:
         """Return the session in the status `to`, served by `owner`; one that is so already stays.
 
         With `expected`, a `version` that was read before, it changes only if nobody else changed it
-        meanwhile. Raises SessionMissing, IllegalTransition, VersionConflict.
+        meanwhile; with the `fence` of its lock only if nobody else took that. Raises SessionMissing,
+        IllegalTransition, VersionConflict, Fenced.
         """
         check_status(to)
 
@@ -210,7 +214,7 @@ class SessionCalls:
                 owner=owner,
                 occurred_at=self._log.clock.now_us(),
             )
-            result = await self._log.append(event, expected_version=current.version)
+            result = await self._log.append(event, expected_version=current.version, fence=fence)
             return folded(current, event, result)
 
         return await (decide() if expected is not None else until_decided(decide))
@@ -246,7 +250,9 @@ class SessionCalls:
             page = await self._view.list(
                 status="active", owner=owner, limit=DORMANT_PAGE_SESSIONS, cursor=cursor
             )
-            slept = [await self._put_to_sleep(each, owner, reason) for each in page.items]
+            slept = await asyncio.gather(
+                *(self._put_to_sleep(each, owner, reason) for each in page.items)
+            )
             count += sum(slept)
             # From the top again: whoever was touched meanwhile has moved there.
             cursor = None if any(slept) else page.cursor

@@ -35,7 +35,7 @@ class Appender:
         fence: Fence | None = None,
     ) -> AppendResult:
         """Return where the event stands: the short way, without lists to deal and collect."""
-        check_fence(fence)
+        _check_fence(fence, {self._partitions[event.conversation]})
         text = self._codec.encode(event).decode()
         request = _request([0], [event], [text], durability)
         request.expected = _expectations([event], expected_version)
@@ -50,7 +50,7 @@ class Appender:
         fence: Fence | None = None,
     ) -> list[AppendResult]:
         """Return where each event stands."""
-        check_fence(fence)
+        _check_fence(fence, {self._partitions[event.conversation] for event in events})
         expected = _expectations(events, expected_version)
         texts = self._codec.encode_all(events)
         results: list[Any] = [None] * len(events)
@@ -117,11 +117,17 @@ async def _send(
         results[index] = results[first]._replace(duplicate=True)
 
 
-def check_fence(fence: Fence | None) -> None:
-    """Return if it is one. Raises InvalidEvent."""
-    if fence is not None and not isinstance(fence, Fence):
+def _check_fence(fence: Fence | None, partitions: set[int]) -> None:
+    if fence is None:
+        return
+    if not isinstance(fence, Fence):
         raise InvalidEvent(
             f"a fence that is a {type(fence).__name__}.", remedy="Give a lock's: fence=lock.fence."
+        )
+    if not partitions <= {fence.partition}:
+        raise InvalidEvent(
+            "the lock lies in another partition than the events.",
+            remedy="Lock in the conversation that is written to.",
         )
 
 

@@ -22,8 +22,9 @@ class ProducerStamp(NamedTuple):
 class Fence(NamedTuple):
     """A lock as its holder took it: what it fences is written only while nobody else has it."""
 
+    partition: int
+    """The one that may be written to."""
     key: str
-    """Of the partition that is written to."""
     generation: int
 
 

@@ -165,14 +165,27 @@ class Foothold:
         inner = self._on_server(found, client)
         if self.means.settings.spool_dir is not None:
             count = found.metadata.partition_count
-            self._spooler = Spooler(inner, self._spool(), self.outage, count)
+            self._spooler = Spooler(
+                inner,
+                self._spool(),
+                self.outage,
+                count,
+                attempt_s=self.means.settings.command_timeout_s,
+            )
         self._append_to(self._spooler or inner)
 
     def stand_away(self, error: LogUnavailable) -> None:
         """Spool, until the background task reaches the server."""
         self._error = error
         self.store = AwayStore(error)
-        self._spooler = Spooler(self.store, self._spool(), self.outage, 0, self._reach)
+        self._spooler = Spooler(
+            self.store,
+            self._spool(),
+            self.outage,
+            0,
+            self._reach,
+            attempt_s=self.means.settings.command_timeout_s,
+        )
         self.appender = Appender(SpoolOnly(self._spooler), self.means.codec, Partitions(1))
 
     async def _reach(self) -> tuple[Store, int]:

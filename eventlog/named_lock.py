@@ -37,6 +37,7 @@ class NamedLock(ExclusiveLease):
     def __init__(self, log: EventLog, conversation: str, name: str) -> None:
         partition = log.partition_of(conversation)
         super().__init__(log, name, partition, new_owner())
+        self._partition = partition
         self._key = log.keys.lock(partition, scoped(conversation, name))
         self._acquire = load_script("eventlog", "lock_acquire")
         self._acquire_args.append(KEPT_MS)
@@ -52,7 +53,7 @@ class NamedLock(ExclusiveLease):
         """What `append(fence=…)` takes, None while the lock is not held or has no server to fence it."""
         if self._log.is_in_memory or not self._held_generation:
             return None
-        return Fence(self._key, self._held_generation)
+        return Fence(self._partition, self._key, self._held_generation)
 
     @asynccontextmanager
     async def hold(self) -> AsyncIterator[None]:

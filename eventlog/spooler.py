@@ -46,8 +46,14 @@ class Spooler:
         outage: Outage,
         partition_count: int,
         reach: Callable[[], Awaitable[tuple[Store, int]]] | None = None,
+        *,
+        attempt_s: float,
     ) -> None:
-        """`reach` is awaited until it returns the store and its count, where `inner` is none yet."""
+        """`reach` is awaited until it returns the store and its count, where `inner` is none yet.
+
+        An append that takes longer than `attempt_s` goes to the spool.
+        """
+        self._attempt_s = attempt_s
         self._inner = inner
         self._spool = spool
         self._outage = outage
@@ -84,9 +90,13 @@ class Spooler:
             self._refuse_to_overtake()
             return await self._inner.append(partition, batch, durability)
         await self._gate.wait()
-        if not self._is_behind:
+        if not self._is_behind and not self._outage.is_away:
             try:
-                return await self._inner.append(partition, batch, durability)
+                # A server that hangs costs one time-out, not one for each time the store tries.
+                async with asyncio.timeout(self._attempt_s):
+                    return await self._inner.append(partition, batch, durability)
+            except TimeoutError:
+                self._outage.failed("append", LogUnavailable("the server does not answer."))
             except LogUnavailable as error:
                 if isinstance(error, AuthenticationFailed):
                     raise

@@ -199,7 +199,13 @@ class _Lane:
                 expected_version = dict(group[0].expected)[entity]
                 _fail(group, VersionConflict(entity, expected_version, actual_version))
             case LockLost():
-                _fail(group, Fenced("the lock went to another holder; nothing was appended."))
+                _fail(
+                    group,
+                    Fenced(
+                        "the lock went to another holder; nothing was appended.",
+                        remedy="Leave the work to it.",
+                    ),
+                )
             case Gap():
                 raise AssertionError("a batch without producer cannot have a gap")
 

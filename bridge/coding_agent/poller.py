@@ -293,5 +293,7 @@ class Poller:
 
     async def _move(self, session: Session, to: SessionStatus, reason: str | None) -> None:
         """Change the session, unless somebody else did since it was read. Raises VersionConflict."""
-        await self._sessions.transition(session.id, to, expected=session.version, reason=reason)
+        await self._sessions.transition(
+            session.id, to, expected=session.version, reason=reason, fence=self._lock.fence
+        )
         _log.info("session_moved", session=session.id, status=to, reason=reason)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import os
+import signal
+import time
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -127,3 +130,28 @@ async def test_over_a_client_of_yours(server_url: str):
         assert await texts(bridge, session.conversation) == ["hello"]
     assert await client.ping()
     await client.aclose()
+
+
+async def test_a_server_that_hangs_holds_up_one_message_and_not_each(tmp_path: Path):
+    timeout_s = 0.4
+    with RawServer(tmp_path, appendonly="yes", appendfsync="always") as server:
+        async with Bridge.open(
+            server.url,
+            spool_dir=str(tmp_path / "spool"),
+            command_timeout_s=timeout_s,
+            partition_count=2,
+        ) as bridge:
+            known = await bridge.sessions.resolve("telegram", 7)
+            os.kill(server.pid, signal.SIGSTOP)
+            try:
+                started_s = time.monotonic()
+                for number in range(50):
+                    session = await bridge.sessions.resolve("telegram", 7)
+                    assert session.id == known.id
+                    assert (await bridge.received(session, "x", message_id=number)).is_spooled
+                # One resolve and one append find out; 48 that did as well would take 20 s and more.
+                assert time.monotonic() - started_s < 12 * timeout_s
+            finally:
+                os.kill(server.pid, signal.SIGCONT)
+            await eventually(lambda: not bridge.log.is_degraded, timeout_s=30)
+            assert await texts(bridge, "telegram:7") == ["x"] * 50
