@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from bridge.deciding import MAX_DECISIONS
-from bridge.given import id_text, optional_id_text
+from bridge.given import id_text, optional_id_text, time_us
 from bridge.place import message_event_id
 from bridge.sessions import SessionCalls
 from eventlog.batch import Fence
@@ -63,14 +64,14 @@ class MessageCalls:
         attachments: Sequence[Attachment] = (),
         metadata: Mapping[str, Any] | None = None,
         request_id: str | None = None,
-        occurred_at: int | None = None,
+        occurred_at: int | datetime | None = None,
         fence: Fence | None = None,
     ) -> AppendResult:
         """Record what somebody wrote, before anybody acts on it, and return where it stands.
 
         With the platform's `message_id` a message that is delivered twice is recorded once: the
         second result says `duplicate`. A session that was dormant is active again. `occurred_at` is
-        µs UTC. With the `fence` of the session's lock nothing is recorded once another program has
+        a datetime or µs UTC. With the `fence` of the session's lock nothing is recorded once another program has
         it. Raises InvalidEvent and its kin, Fenced.
         """
         at = _where(where)
@@ -85,7 +86,7 @@ class MessageCalls:
             message_id=message,
             message_type=message_type,
             correlation_id=request_id,
-            occurred_at=self._log.clock.now_us() if occurred_at is None else occurred_at,
+            occurred_at=self._at_us(occurred_at),
         )
         if isinstance(where, Session) and where.status == "dormant":
             return await self._waking(where, event, fence)
@@ -105,7 +106,7 @@ class MessageCalls:
         attachments: Sequence[Attachment] = (),
         metadata: Mapping[str, Any] | None = None,
         request_id: str | None = None,
-        occurred_at: int | None = None,
+        occurred_at: int | datetime | None = None,
         fence: Fence | None = None,
     ) -> AppendResult:
         """Record what the bot said by itself, after the platform took it.
@@ -126,7 +127,7 @@ class MessageCalls:
                 message_id=message,
                 message_type=message_type,
                 correlation_id=request_id,
-                occurred_at=self._log.clock.now_us() if occurred_at is None else occurred_at,
+                occurred_at=self._at_us(occurred_at),
             ),
             fence=fence,
         )
@@ -184,6 +185,9 @@ class MessageCalls:
             is_job = isinstance(where, Session) and where.mode == "job"
             limit = settings.job_history_messages if is_job else settings.chat_history_messages
         return await self._history.last(_where(where).conversation, limit, cursor=cursor)
+
+    def _at_us(self, given: int | datetime | None) -> int:
+        return self._log.clock.now_us() if given is None else time_us(given)
 
     @staticmethod
     def _said(

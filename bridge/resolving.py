@@ -37,6 +37,7 @@ SHORTEST_ABSENCE_S, LONGEST_ABSENCE_S = 1.0, 30.0
 
 _log = get_logger("bridge")
 
+K = TypeVar("K")
 V = TypeVar("V")
 
 
@@ -48,8 +49,10 @@ class Resolver:
         self._sessions = sessions
         self._starter = starter
         self._links = LinkedDocuments(log, CONVERSATIONS, "session", SESSIONS)
-        self._remembered: _Recent[Session] = _Recent(REMEMBERED_PLACES)
-        self._improvised: _Recent[str] = _Recent(REMEMBERED_PLACES)
+        self._remembered: _Recent[Place, Session] = _Recent(REMEMBERED_PLACES)
+        self._places: _Recent[str, Place] = _Recent(REMEMBERED_PLACES)
+        """By session: where it was resolved last."""
+        self._improvised: _Recent[Place, str] = _Recent(REMEMBERED_PLACES)
         self._failures = Repeated(log.clock)
         self._absence = _Absence(log.clock)
 
@@ -74,8 +77,20 @@ class Resolver:
             return await self._improvise(place, start, session_id)
         self._absence.ended()
         self._remembered[place] = session
+        self._places[session.id] = place
         self._improvised.pop(place)
         return session
+
+    def changed(self, session: Session) -> None:
+        """Take note of a session's new status, for as long as the server cannot be asked."""
+        place = self._places.get(session.id)
+        known = None if place is None else self._remembered.get(place)
+        if place is None or known is None or known.id != session.id:
+            return
+        if session.status in TERMINAL:
+            self._remembered.pop(place)
+        else:
+            self._remembered[place] = msgspec.structs.replace(known, status=session.status)
 
     async def _resolve(self, place: Place, start: SessionStart, session_id: str | None) -> Session:
         known = self._remembered.get(place)
@@ -251,24 +266,24 @@ class _Absence:
         self._until_s = float("-inf")
 
 
-class _Recent(Generic[V]):
-    """What was last said of places, the oldest forgotten first."""
+class _Recent(Generic[K, V]):
+    """What was last said of something, the oldest forgotten first."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._values: OrderedDict[Place, V] = OrderedDict()
+        self._values: OrderedDict[K, V] = OrderedDict()
 
-    def __contains__(self, place: Place) -> bool:
-        return place in self._values
+    def __contains__(self, key: K) -> bool:
+        return key in self._values
 
-    def __setitem__(self, place: Place, value: V) -> None:
-        self._values[place] = value
-        self._values.move_to_end(place)
+    def __setitem__(self, key: K, value: V) -> None:
+        self._values[key] = value
+        self._values.move_to_end(key)
         if len(self._values) > self._limit:
             self._values.popitem(last=False)
 
-    def get(self, place: Place) -> V | None:
-        return self._values.get(place)
+    def get(self, key: K) -> V | None:
+        return self._values.get(key)
 
-    def pop(self, place: Place) -> None:
-        self._values.pop(place, None)
+    def pop(self, key: K) -> V | None:
+        return self._values.pop(key, None)

@@ -217,7 +217,9 @@ class SessionCalls:
             result = await self._log.append(event, expected_version=current.version, fence=fence)
             return folded(current, event, result)
 
-        return await (decide() if expected is not None else until_decided(decide))
+        changed = await (decide() if expected is not None else until_decided(decide))
+        self._resolver.changed(changed)
+        return changed
 
     async def complete(
         self, session: str | Session, *, expected: int | None = None, reason: str | None = None
@@ -242,7 +244,7 @@ class SessionCalls:
     async def dormant_all(self, owner: str | None = None, *, reason: str = "shutdown") -> int:
         """Put the active sessions of an owner to sleep and return how many; for a clean shutdown.
 
-        Without an owner those of this bridge's; where it has none either, every active one.
+        Without an owner those of this bridge's; where it has none either, those that have none.
         """
         owner = owner or self.owner
         count, cursor = 0, None
@@ -261,7 +263,7 @@ class SessionCalls:
 
     async def _put_to_sleep(self, session: Session, owner: str | None, reason: str) -> bool:
         """Return whether it fell asleep; one that changed hands or ended meanwhile is left alone."""
-        while session.status == "active" and (owner is None or session.owner == owner):
+        while session.status == "active" and session.owner == owner:
             try:
                 await self.transition(
                     session.id, "dormant", expected=session.version, reason=reason

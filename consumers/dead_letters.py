@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import msgspec
 
 from consumers.origin import Origin, read_origin
-from eventlog.errors import InvalidEvent, VersionConflict
+from eventlog.errors import InvalidEvent, LogUnavailable, VersionConflict
 from eventlog.event import MAX_NAME_CHARACTERS, Event
 from eventlog.ids import new_event_id
 from eventlog.log import EventLog
@@ -163,7 +163,13 @@ async def persist_failed_delivery(
         text=text,
         reply_to=None if reply_to is None else str(reply_to),
     )
-    await advance(log, event, 0)
+    try:
+        await advance(log, event, 0)
+    except LogUnavailable:
+        if log.settings.spool_dir is None:
+            raise
+        # A spool takes nothing that depends on a version; the event's id makes it once as well.
+        await log.append(event)
     return name
 
 

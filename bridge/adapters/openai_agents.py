@@ -7,7 +7,7 @@ from typing import Any
 
 from bridge.adapters.missing_extra import missing_extra
 from bridge.transcripts import TranscriptStore
-from eventlog.errors import LogUnavailable
+from eventlog.errors import InvalidEvent, LogUnavailable
 from eventlog.ids import new_event_id
 from eventlog.log import EventLog
 from eventlog.past import Past
@@ -43,6 +43,10 @@ class EventLogSession:
         session_settings: SessionSettings | dict[str, Any] | None = None,
         past: Past | None = None,
     ) -> None:
+        if not isinstance(session_id, str) or not session_id:
+            raise InvalidEvent(
+                f"{session_id!r} is no id of a session.", remedy="Give each user's session its own."
+            )
         self.session_id = session_id
         self.session_settings = coerce_session_settings(session_settings or SessionSettings())
         self._transcripts = TranscriptStore(log, past=past)

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import pytest
 
@@ -209,3 +210,26 @@ async def test_a_lock_in_place_of_its_fence_harms_no_other_append(log: EventLog)
             return_exceptions=True,
         )
     assert [isinstance(each, InvalidEvent) for each in results] == [False, True, False]
+
+
+async def test_a_shutdown_without_an_owner_leaves_the_sessions_of_others_awake(
+    any_log: EventLog,
+) -> None:
+    owned, nobodys = Bridge(any_log, owner="one"), Bridge(any_log)
+    first = await owned.sessions.resolve("telegram", 7)
+    second = await nobodys.sessions.resolve("telegram", 8)
+    assert await nobodys.sessions.dormant_all() == 1
+    statuses = [await owned.sessions.get(each) for each in (first, second)]
+    assert [each and each.status for each in statuses] == ["active", "dormant"]
+
+
+async def test_a_time_is_a_datetime_or_microseconds(any_log: EventLog) -> None:
+    bridge = Bridge(any_log)
+    noon = datetime(2026, 5, 1, 12, tzinfo=UTC)
+    await bridge.received("web:1", "a", occurred_at=noon)
+    await bridge.received("web:1", "b", occurred_at=noon.replace(tzinfo=None))
+    said = (await bridge.history("web:1")).entries
+    assert [entry.event.occurred_at for entry in said] == [1_777_636_800_000_000] * 2
+    for seconds in (1_777_636_800, 1_777_636_800_000, True, "now"):
+        with pytest.raises(InvalidEvent, match="datetime"):
+            await bridge.received("web:1", "c", occurred_at=seconds)  # type: ignore[arg-type]

@@ -155,3 +155,23 @@ async def test_a_server_that_hangs_holds_up_one_message_and_not_each(tmp_path: P
                 os.kill(server.pid, signal.SIGCONT)
             await eventually(lambda: not bridge.log.is_degraded, timeout_s=30)
             assert await texts(bridge, "telegram:7") == ["x"] * 50
+
+
+async def test_what_could_not_be_delivered_is_kept_and_what_has_ended_does_not_come_back(
+    tmp_path: Path,
+):
+    with RawServer(tmp_path, appendonly="yes", appendfsync="always") as server:
+        async with Bridge.open(
+            server.url, spool_dir=tmp_path / "spool", max_retries=0, partition_count=2
+        ) as bridge:
+            ended = await bridge.sessions.resolve("telegram", 7)
+            await bridge.sessions.complete(ended)
+            server.kill()
+            for _ in range(2):  # the second is the same letter
+                await bridge.persist_failed_delivery("telegram:7", "hello", letter="mine")
+            made_up = await bridge.sessions.resolve("telegram", 7)
+            assert made_up.id != ended.id
+            server.start()
+            await eventually(lambda: not bridge.log.is_degraded)
+            [letter] = (await bridge.dead_letters.list()).items
+            assert (letter.letter, letter.text) == ("mine", "hello")
