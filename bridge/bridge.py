@@ -49,8 +49,6 @@ class Bridge(MessageCalls):
     ...     session = await bridge.sessions.resolve("telegram", 7)
     ...     await bridge.received(session, "hello", message_id=991)
     ...     await bridge.send(session, "hello yourself")
-
-    It serves the event loop it was opened in, unlike the log beneath: open one in each.
     """
 
     def __init__(
@@ -78,6 +76,8 @@ class Bridge(MessageCalls):
         super().__init__(log, self.sessions, past)
         self._projections = projections or DEFAULT_PROJECTIONS
         self._projecting = Projecting(log, projections, past) if projections else None
+        self._is_open = False
+        log.on_move.append(self._begin_tasks)
 
     @classmethod
     def open(
@@ -103,9 +103,8 @@ class Bridge(MessageCalls):
 
     async def __aenter__(self) -> Self:
         await self.log.__aenter__()
-        if self._projecting is not None:
-            self._projecting.start()
-        self._events.start()
+        self._is_open = True
+        self._begin_tasks()
         return self
 
     def __await__(self) -> Generator[Any, None, Self]:
@@ -124,11 +123,20 @@ class Bridge(MessageCalls):
 
         Cancelled, it skips the step it is at and still takes those after it.
         """
+        self._is_open = False
         async with AsyncExitStack() as last_to_first:
             last_to_first.push_async_callback(self.log.close)
             if self._projecting is not None:
                 last_to_first.push_async_callback(self._projecting.stop)
             last_to_first.push_async_callback(self._events.close)
+
+    def _begin_tasks(self) -> None:
+        """Begin what runs beside the calls, in this event loop; a log that moved calls it again."""
+        if not self._is_open:
+            return
+        if self._projecting is not None:
+            self._projecting.start()
+        self._events.start()
 
     @property
     def dropped_event_count(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
@@ -67,6 +67,9 @@ class EventLog:
         self.clock = clock
         self.keys = Keys(settings.key_prefix)
         self._in_memory = in_memory
+        self.on_move: list[Callable[[], None]] = []
+        """Called when the log goes on in another event loop or in a forked child: for those who have
+        tasks of their own to begin there."""
         self._embedded: EmbeddedServer | None = None
         self._foothold: Foothold | None = None
 
@@ -183,6 +186,8 @@ class EventLog:
             raise _not_open("the log is not open.")
         if not self._foothold.is_here:
             self._foothold = self._foothold.move()
+            for follow in self.on_move:
+                follow()
         return self._foothold
 
     @property

@@ -69,6 +69,7 @@ class TestLikeTheAsyncOne:
 
 
 NOT_THERE = {
+    (EventLog, "on_move"),  # the portal keeps to one loop
     *(
         (EventLog, name)
         for name in (

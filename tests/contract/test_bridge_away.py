@@ -16,6 +16,7 @@ import redis.asyncio
 
 from bridge import Bridge
 from eventlog.errors import LogNotOpen, LogUnavailable
+from projections import Activity, History
 from tests.support import RawServer, eventually
 
 _numbers = itertools.count(1)
@@ -175,3 +176,28 @@ async def test_what_could_not_be_delivered_is_kept_and_what_has_ended_does_not_c
             await eventually(lambda: not bridge.log.is_degraded)
             [letter] = (await bridge.dead_letters.list()).items
             assert (letter.letter, letter.text) == ("mine", "hello")
+
+
+def test_in_the_next_event_loop_events_are_recorded_and_models_kept_up(server_url: str):
+    bridge = Bridge.open(server_url, key_prefix=f"next-loop{next(_numbers)}", partition_count=2)
+
+    async def first() -> None:
+        await bridge
+        await bridge.received("telegram:7", "one")
+
+    async def second() -> None:
+        await bridge.received("telegram:7", "two")
+        bridge.log_event("tick")
+
+        async def is_kept_up() -> bool:
+            history, events = History(bridge.log), Activity(bridge.log)
+            page = await history.last("telegram:7", consistency="stored")
+            totals = await events.totals(consistency="stored")
+            return len(page.entries) == 2 and totals.get("bridge.event:tick") == 1
+
+        assert await eventually(is_kept_up)
+        assert bridge.dropped_event_count == 0
+        await bridge.close()
+
+    asyncio.run(first())
+    asyncio.run(second())
