@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -470,14 +471,13 @@ class TestStarting:
 
 class TestLongPaths:
     @pytest.fixture
-    def runtime(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        folder = tmp_path / "run"
-        folder.mkdir()
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
-        return folder
+    def runtime(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory() as folder:  # a short path, which a socket needs
+            monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+            yield Path(folder)
 
     def test_the_socket_moves_to_a_private_folder_that_all_openers_find(
-        self, opener, tmp_path, runtime, monkeypatch
+        self, runtime, opener, tmp_path, monkeypatch
     ):
         directory = tmp_path / ("long " * 30)
         server, other = opener(directory), opener(directory)
