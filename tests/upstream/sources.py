@@ -8,10 +8,15 @@ import subprocess
 import tarfile
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 DOWNLOAD_TIMEOUT_S = 120
 BUILD_BACKEND = "hatchling"
 """What all three are built with: pip asks it for the name and version of what it downloaded."""
+
+
+SAFELY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+"""Python 3.11 has it from 3.11.4 on."""
 
 
 def fetch_source(distribution: str, folder: Path) -> Path:
@@ -29,7 +34,7 @@ def fetch_source(distribution: str, folder: Path) -> Path:
     )
     [archive] = folder.glob("*.tar.gz")
     with tarfile.open(archive) as packed:
-        packed.extractall(folder, filter="data")
+        packed.extractall(folder, **SAFELY)
     [source] = (each for each in folder.iterdir() if each.is_dir())
     return source
 
