@@ -1,7 +1,8 @@
 """Which session does this message belong to? One answer, however many ask at once.
 
 One round trip for a chat that is known and, since the first message's start travels along with the
-question, one for a chat that is new: it is started only if the log has never mapped it.
+question, one for a chat that is new: it is started only if the log has never mapped it. Where the
+last session has ended it takes a second one.
 """
 
 from __future__ import annotations

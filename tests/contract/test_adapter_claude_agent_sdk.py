@@ -149,7 +149,7 @@ async def test_summaries_of_batches_that_race_miss_none(log: EventLog) -> None:
 
 async def test_the_sdk_reads_and_deletes_what_it_stored(log: EventLog, server_url: str) -> None:
     session = "11111111-1111-4111-8111-111111111111"
-    directory = "/work/project"
+    directory = "/home/ada/project"
     key: SessionKey = {"project_key": project_key_for_directory(directory), "session_id": session}
     chain = [
         {

@@ -8,17 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from analytics import Archiver, DirectoryStorage
+from analytics import DirectoryStorage
 from analytics.past import ArchivedPast
 from eventlog.errors import HistoryGap
 from eventlog.event import Event
-from eventlog.ids import EntryId
 from eventlog.log import EventLog
 from eventlog.vocabulary import MessageQueued, MessageReceived, MessageSent
-from projections.projecting.projector import Projector
 from projections.storing.redis_models import RedisModels
 from projections.storing.store import FeedReply, FeedRequest
 from projections.views.history import History, HistoryPage
+from tests.archives import ArchivedWorld
 
 CHAT = "chat"
 HOT = 20
@@ -34,12 +33,11 @@ class Counted(RedisModels):
         return await super().read_feed(partition, request)
 
 
-class World:
+class World(ArchivedWorld):
     """A log with few hot messages, an archive, and the history over both."""
 
     def __init__(self, log: EventLog, storage: DirectoryStorage) -> None:
-        self.log = log
-        self.storage = storage
+        super().__init__(log, storage)
         self.store = Counted(log)
         self.history = History(log, self.store, past=ArchivedPast(storage))
         self.said = 0
@@ -57,23 +55,6 @@ class World:
             ]
             self.said += 1
         await self.log.append(events)
-
-    async def project(self) -> None:
-        await Projector(self.log).run_until_caught_up()
-
-    async def archive(self) -> None:
-        async with Archiver(self.log, self.storage) as archiver:
-            await archiver.run_once()
-
-    async def trim(self) -> None:
-        """Trim all that is archived, having projected it, as nothing else may be trimmed."""
-        await self.project()
-        past = ArchivedPast(self.storage)
-        for partition in range(self.log.partition_count):
-            position = await past.position(partition)
-            following = EntryId(position.ms, position.n + 1)
-            stream = self.log.keys.stream(partition)
-            await self.log.client.xtrim(stream, minid=str(following), approximate=False)
 
 
 @pytest.fixture

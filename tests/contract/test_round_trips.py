@@ -50,3 +50,13 @@ async def test_a_message_delivered_again_takes_no_more(bridge: Bridge) -> None:
     assert received is not None
     assert received.result.duplicate
     assert trips.count == 2
+
+
+async def test_the_first_message_after_an_end_takes_one_more(bridge: Bridge) -> None:
+    ended = await bridge.sessions.resolve("telegram", 7)
+    await bridge.sessions.complete(ended)
+    with counted_round_trips() as trips:
+        received = await bridge.receive("telegram", 7, "hello again", message_id=1)
+    assert received is not None
+    assert received.session.id != ended.id
+    assert trips.count == 3

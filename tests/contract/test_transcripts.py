@@ -12,29 +12,28 @@ from typing import Any
 
 import pytest
 
-from analytics import Archiver, DirectoryStorage
+from analytics import DirectoryStorage
 from analytics.past import ArchivedPast
 from bridge.erasing import erase
 from bridge.transcripts import TranscriptStore
 from bridge.values import ValueStore
 from eventlog.errors import HistoryGap
-from eventlog.ids import EntryId
 from eventlog.log import EventLog
 from eventlog.vocabulary import MessageReceived, TranscriptPopped
 from projections.projecting.projector import Projector
 from projections.storing.redis_models import RedisModels
 from projections.storing.store import FeedReply
+from tests.archives import ArchivedWorld
 
 PLACE = "telegram:42", "agent"
 HOT = 20
 
 
-class World:
+class World(ArchivedWorld):
     """A log with few hot appends, an archive, and transcripts over both."""
 
     def __init__(self, log: EventLog, storage: DirectoryStorage) -> None:
-        self.log = log
-        self.storage = storage
+        super().__init__(log, storage)
         self.store = TranscriptStore(log, past=ArchivedPast(storage))
         self.made: list[int] = []
         self.next = 0
@@ -55,23 +54,6 @@ class World:
             else:
                 self.made.clear()
                 await self.store.clear(PLACE)
-
-    async def project(self) -> None:
-        await Projector(self.log).run_until_caught_up()
-
-    async def archive(self) -> None:
-        async with Archiver(self.log, self.storage) as archiver:
-            await archiver.run_once()
-
-    async def trim(self) -> None:
-        """Trim all that is archived, having projected it, as nothing else may be trimmed."""
-        await self.project()
-        past = ArchivedPast(self.storage)
-        for partition in range(self.log.partition_count):
-            position = await past.position(partition)
-            following = EntryId(position.ms, position.n + 1)
-            stream = self.log.keys.stream(partition)
-            await self.log.client.xtrim(stream, minid=str(following), approximate=False)
 
 
 @pytest.fixture

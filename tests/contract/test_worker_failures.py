@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -236,19 +236,20 @@ class TestTimeOuts:
 
     async def test_a_plain_handler_is_left_behind_with_what_it_still_does(self, log):
         await log.append([message("c", "slow"), message("c", "next")])
-        seen, released, late, worker = Seen(), [], [], Worker(log, "g")
+        seen, released, late = Seen(), threading.Event(), []
+        worker = Worker(log, "g")
 
         @worker.on("message.received", timeout_s=0.05, retry=Retry(attempts=1))
         def handle(event, context):
             seen.note(event, context)
-            while event.text == "slow" and not released:
-                time.sleep(0.001)
+            if event.text == "slow":
+                assert released.wait(10)
             context.append(MessageSent(conversation="c", text=event.text))
             late.append(event.text)
 
         async with at_work(worker):
             await all_handled(worker)
-            released.append(True)
+            released.set()
             await eventually(lambda: "slow" in late)
         assert [each.text for each in await events(log, MessageSent)] == ["next"]
         assert [each.reason for each in await parked(log)] == ["timeout"]
