@@ -43,6 +43,10 @@ class Storage(Protocol):
         """Put the staged file in the place of a published one, durably and in one step."""
         ...
 
+    def remove(self, segment: Segment) -> None:
+        """Delete a published segment, durably; nothing happens where it is gone."""
+        ...
+
     def sweep(self, age_s: float = SWEEP_AGE_S) -> int:
         """Delete temporary files older than `age_s`; return how many."""
         ...
@@ -103,6 +107,18 @@ class DirectoryStorage:
         """
         final = self.path(segment)
         staged.replace(final)
+        _sync(final.parent)
+
+    def remove(self, segment: Segment) -> None:
+        """Delete a published segment, durably; nothing happens where it is gone.
+
+        Who has it open reads on in it.
+        """
+        final = self.path(segment)
+        try:
+            final.unlink()
+        except FileNotFoundError:
+            return
         _sync(final.parent)
 
     def temporary_count(self) -> int:
