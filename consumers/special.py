@@ -89,7 +89,7 @@ class Origins:
             version = await self._log.client.hget(
                 self._log.keys.versions(partition), request.entity or ""
             )
-        return int(version or 0)
+        return int(version.split()[0]) if version else 0
 
     async def _origin(self, request: DeadLetterReplayRequested) -> tuple[EntryId, Event]:
         try:

@@ -44,6 +44,8 @@ batch) are return values, not errors. The shape follows httpx's exception tree.
 
 from __future__ import annotations
 
+from typing import Literal
+
 
 class EventLogError(Exception):
     """The root: `code` names the kind, `remedy` says what to do."""
@@ -145,7 +147,9 @@ class VersionConflict(EventLogError):
 
     code = "version_conflict"
 
-    def __init__(self, entity: str, expected_version: int, actual_version: int) -> None:
+    def __init__(
+        self, entity: str, expected_version: int | Literal["free"], actual_version: int
+    ) -> None:
         super().__init__(
             f"{entity} is at version {actual_version}, not {expected_version}.",
             remedy="Read it again and decide anew.",

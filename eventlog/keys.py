@@ -65,7 +65,7 @@ class Keys:
         return self._of(partition, "barrier")
 
     def versions(self, partition: int) -> str:
-        """Hash: entity → version."""
+        """Hash: entity → version, and behind a space its mark (`eventlog.entity`)."""
         return self._of(partition, "versions")
 
     def append(self, partition: int) -> list[str]:

@@ -299,8 +299,8 @@ class EventLog:
         Of a list, what falls into one partition is written whole or not at all (up to 500 events;
         more go in several such steps, in order), and one bad event anywhere writes nothing.
         `expected_version` is that of the entity of the events, which must all have the same, or a
-        mapping `{event.entity: version}`, 0 standing for one that nothing was said of yet. With the
-        `fence` of a lock it is written only while nobody else has taken that lock.
+        mapping `{event.entity: version}`, 0 standing for one that nothing was said of yet and FREE
+        for one that nobody holds (`eventlog.entity`). With the `fence` of a lock it is written only while nobody else has taken that lock.
         `durability`: `memory` when the server has it, `fsync` when its disk has, `replicated` when
         a replica has. Raises InvalidEvent and its kin, VersionConflict, Fenced, LogUnavailable.
         """

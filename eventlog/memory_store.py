@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from eventlog.batch import Appended, Batch, Conflict, Gap, Outcome
 from eventlog.clock import Clock
+from eventlog.entity import FREE, OVER, holder_of
 from eventlog.entry import RawEntry
 from eventlog.errors import LogNotOpen
 from eventlog.ids import START, EntryId
@@ -22,11 +23,20 @@ class _Partition:
     entries: list[RawEntry] = field(default_factory=list)
     seen: dict[str, tuple[EntryId, int]] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
+    marks: dict[str, str] = field(default_factory=dict)
     producers: dict[str, tuple[int, str, Appended]] = field(default_factory=dict)
 
     @property
     def head(self) -> EntryId:
         return self.entries[-1].id if self.entries else START
+
+    def is_free(self, entity: str) -> bool:
+        """Return whether nobody holds the entity, as far as this partition knows."""
+        mark = self.marks.get(entity, "")
+        holder = holder_of(mark)
+        if holder is not None:
+            return self.marks.get(holder) == OVER
+        return mark == FREE or entity not in self.versions
 
 
 class MemoryStore:
@@ -66,7 +76,7 @@ class MemoryStore:
         fresh = [i for i in range(len(batch.events)) if i not in duplicates]
         for entity, version in batch.expected if fresh else ():
             actual = part.versions.get(entity, 0)
-            if actual != version:
+            if actual != version and not (version == FREE and part.is_free(entity)):
                 return Conflict(entity, actual)
         return self._write(part, batch, ms, fresh, duplicates)
 
@@ -84,9 +94,12 @@ class MemoryStore:
             if batch.ids:
                 part.seen[batch.ids[index]] = (EntryId(ms, n), ms // self._window_ms)
         versions = {}
-        for index, entity in batch.entities:
-            part.versions[entity] = part.versions.get(entity, 0) + (index not in duplicates)
-            versions[index] = part.versions[entity]
+        for index, entity, mark in batch.entities:
+            if index not in duplicates:
+                part.versions[entity] = part.versions.get(entity, 0) + 1
+                if mark and part.marks.get(entity) != OVER:
+                    part.marks[entity] = mark
+            versions[index] = part.versions.get(entity, 0)
         outcome = Appended(ms, first_n, len(fresh), duplicates, versions)
         stamp = batch.producer
         if stamp and stamp.positions[-1] > part.producers.get(stamp.name, (0,))[0]:
