@@ -107,7 +107,7 @@ class BucketObjects:
 
     def look(self, name: str) -> Stored | None:
         """Return the object of that name, None where there is none."""
-        with self._in_our_words("look at", name):
+        with self._in_our_words(f"look at {name} in"):
             try:
                 found = self._client().head_object(**self._object(name))
             except _client_error() as error:
@@ -124,7 +124,7 @@ class BucketObjects:
             file.seek(0)
             file.truncate()
             try:
-                with self._in_our_words("fetch", name):
+                with self._in_our_words(f"fetch {name} from"):
                     return self._fetch(name, version, file)
             except _Torn:
                 if attempt + 1 == self._attempts:
@@ -165,7 +165,7 @@ class BucketObjects:
         metadata = {_DIGEST: digest}
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
         size_bytes = path.stat().st_size
-        with self._in_our_words("put", name):
+        with self._in_our_words(f"put {name} into"):
             for attempt in range(self._attempts):
                 try:
                     if size_bytes >= MULTIPART_BYTES:
@@ -222,12 +222,12 @@ class BucketObjects:
 
     def delete(self, name: str) -> None:
         """Delete the object of that name; nothing happens where it is gone."""
-        with self._in_our_words("delete", name):
+        with self._in_our_words(f"delete {name} from"):
             self._client().delete_object(**self._object(name))
 
     def abort_uploads(self, age_s: float, clock: Clock = SYSTEM_CLOCK) -> None:
         """Give up uploads in parts that were begun longer ago than that and never completed."""
-        with self._in_our_words("list uploads"):
+        with self._in_our_words("list the uploads in"):
             pages = self._client().get_paginator("list_multipart_uploads")
             for page in pages.paginate(Bucket=self.place.bucket, Prefix=self.place.key("")):
                 for each in page.get("Uploads", ()):
@@ -240,7 +240,7 @@ class BucketObjects:
         """Return whether the server refuses to put what is there; tried with an object of its own."""
         name = f".eventlog-probe-{new_event_id()}"
         client, place = self._client(), self._object(name)
-        with self._in_our_words("put", name):
+        with self._in_our_words(f"put {name} into"):
             try:
                 for body in (b"1", b"2"):
                     client.put_object(**place, Body=body, IfNoneMatch="*")
@@ -296,8 +296,8 @@ class BucketObjects:
             ) from None
 
     @contextmanager
-    def _in_our_words(self, doing: str, name: str = "") -> Iterator[None]:
-        what = f"cannot {doing} {name or 'it'} in {self.place}".replace(" it in", "")
+    def _in_our_words(self, doing: str) -> Iterator[None]:
+        what = f"cannot {doing} {self.place}"
         try:
             yield
         except _client_error() as error:

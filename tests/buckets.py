@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import boto3
-from moto.server import ThreadedMotoServer
 
 from analytics import BucketStorage
 from analytics.bucket_objects import BucketObjects
@@ -35,6 +34,8 @@ _numbers = itertools.count(1)
 @contextmanager
 def s3_server() -> Iterator[str]:
     """Give the address of moto's S3 server."""
+    from moto.server import ThreadedMotoServer  # two seconds, for whoever only wants a client
+
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -100,7 +101,10 @@ Meddle = Callable[[Exchange], Exchange | None]
 class _Front(ThreadingHTTPServer):
     daemon_threads = True
     meddle: Meddle
-    server: str
+    behind: str
+
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing of clients that went away."""
 
 
 class _Passing(BaseHTTPRequestHandler):
@@ -112,7 +116,7 @@ class _Passing(BaseHTTPRequestHandler):
         given = Exchange(self.command, self.path, dict(self.headers.items()), body)
         sent = self.server.meddle(given)
         onward = sent or given
-        connection = http.client.HTTPConnection(self.server.server, timeout=10)
+        connection = http.client.HTTPConnection(self.server.behind, timeout=10)
         connection.request(onward.method, onward.path, onward.body, onward.headers)
         reply = connection.getresponse()
         answer = reply.read()
@@ -139,7 +143,7 @@ class _Passing(BaseHTTPRequestHandler):
 def front(endpoint_url: str, meddle: Meddle) -> Iterator[str]:
     """Give the address of something before the server that may meddle with each request."""
     server = _Front(("127.0.0.1", 0), _Passing)
-    server.meddle, server.server = meddle, endpoint_url.removeprefix("http://")
+    server.meddle, server.behind = meddle, endpoint_url.removeprefix("http://")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
