@@ -51,6 +51,8 @@ class SegmentCache:
     def find(self, name: str, version: str, size_bytes: int) -> Path | None:
         """Return the file of that version of a segment, None where it is not there as it was."""
         path, sealed_ns = self._path(name, version)
+        if not path.exists():
+            self._pins.restore(path)
         try:
             found = path.stat()
             if found.st_size == size_bytes and found.st_mtime_ns == sealed_ns:
@@ -178,17 +180,20 @@ class _Pins:
                 self._release()
                 return []
             folder = self._open()
-            held = {}
-            for path in paths:
-                held[path] = folder / path.relative_to(root)
-                if path not in self._held:
-                    held[path].parent.mkdir(exist_ok=True, mode=0o700)
-                    with suppress(FileNotFoundError):
-                        os.link(path, held[path])
+            held = {path: folder / path.relative_to(root) for path in paths}
             for path in self._held.keys() - held.keys():
                 self._held[path].unlink(missing_ok=True)
             self._held = held
+            for path, pin in held.items():
+                with suppress(FileNotFoundError):
+                    _link(path, pin)
             return [held[path] for path in paths]
+
+    def restore(self, path: Path) -> None:
+        """Give a file its own name back, which another process took when there was too much."""
+        with self._lock, suppress(FileNotFoundError, FileExistsError):
+            if path in self._held and self._process == os.getpid():
+                os.link(self._held[path], path)
 
     def sweep(self) -> None:
         """Delete the folders of processes that are gone."""
@@ -223,6 +228,16 @@ class _Pins:
         self._alive.close()
         self._folder, self._alive, self._held = None, None, {}
         atexit.unregister(self._release)
+
+
+def _link(path: Path, pin: Path) -> None:
+    """Let `pin` be a second name of the file at `path`, and of no other that had that name before."""
+    if pin.exists():
+        if pin.samefile(path):
+            return
+        pin.unlink()
+    pin.parent.mkdir(exist_ok=True, mode=0o700)
+    os.link(path, pin)
 
 
 def unusable(root: Path, error: OSError) -> ArchiveUnavailable:

@@ -204,6 +204,10 @@ class TestCopies:
         publish(storage, 1, b"ten rows")
         storage.path(segment(1)).write_bytes(harm)
         assert storage.path(segment(1)).read_bytes() == b"ten rows"
+        [pinned] = storage.paths([segment(1)])
+        pinned.write_bytes(harm)
+        assert storage.paths([segment(1)]) == [pinned]
+        assert pinned.read_bytes() == b"ten rows"
         assert "cached_segment_changed" in caplog.text
 
     def test_what_comes_damaged_is_never_kept(self, bucket: Bucket) -> None:
@@ -266,6 +270,15 @@ class TestCopies:
         rival.remove(segment(1))
         rival.segments()
         assert [path.stat().st_size for path in paths] == [1000] * 5
+        there = [segment(number) for number in (0, 2, 3, 4)]
+
+        def nothing_is_fetched(exchange: Exchange) -> Exchange:
+            assert exchange.method != "GET"
+            return exchange
+
+        with front(bucket.endpoint_url, nothing_is_fetched) as url:
+            storage.objects.endpoint_url, storage.objects._made = url, None
+            assert storage.paths(there) == [paths[number] for number in (0, 2, 3, 4)]
         clock.advance(GRACE_S + 1)
         storage.paths([])
         assert not any(path.exists() for path in paths)

@@ -1,8 +1,11 @@
-"""A bucket that goes away stops neither the bot nor the read models, and is caught up with later."""
+"""An archive in a bucket: the bucket goes away, archivers are killed, somebody is erased."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import sys
 import threading
 from pathlib import Path
 
@@ -14,8 +17,11 @@ from bridge import Bridge
 from bridge.erasing import erase
 from eventlog import EventLog, MessageReceived
 from eventlog.errors import ArchiveUnavailable
+from eventlog.ids import START
+from eventlog.settings import environment_of
 from service.checks import examine
 from service.wiring import new_archiver
+from tests.archives import archived
 from tests.buckets import Bucket, Exchange, front, ignoring_conditions
 from tests.support import eventually
 
@@ -125,3 +131,29 @@ async def test_what_is_erased_is_gone_from_the_bucket_and_from_every_cache(
         kept = copies(bucket.folder / machine)
         assert kept
         assert not any(b"unspeakable" in path.read_bytes() for path in kept)
+
+
+async def test_archivers_that_are_killed_leave_each_sequence_once(
+    server_url: str, bucket: Bucket
+) -> None:
+    async with open_log(server_url, bucket, bucket.endpoint_url) as log:
+        await log.append(chat_events(300))
+        for step, count in (("written", 2), ("linked", 2)):
+            killed = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "tests.fault.archiving_process", step, str(count)),
+                env={**os.environ, **environment_of(log.settings)},
+            )
+            assert await killed.wait() == -signal.SIGKILL
+        storage = storage_of(log.settings)
+        there = len(storage.segments())
+        assert there >= 3  # one of the first, two of the second: it died when the put was done
+        assert storage.temporary_count() > 0
+        async with Archiver(log, storage, owner="the same") as archiving:
+            await archiving.run_once()
+        for partition, head in enumerate(await log.heads()):
+            coverage = Catalogue(storage).coverage(partition)
+            assert coverage.position == head
+            assert coverage.spare == ()
+            assert archived(storage, partition) == await log.read_raw(partition, START, head.n)
+        assert storage.sweep(age_s=-1) > 0
+        assert storage.temporary_count() == 0
