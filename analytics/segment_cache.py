@@ -66,8 +66,7 @@ class SegmentCache:
 
     def new_path(self, name: str, folder: str) -> Path:
         """Return a temporary path of a file that will be `arriving` or is `staging`."""
-        where = self.root / folder
-        where.mkdir(parents=True, exist_ok=True, mode=0o700)
+        where = self._made(self.root / folder)
         return where / f".{name.replace('/', '.')}.{new_event_id()}{TEMPORARY_SUFFIX}"
 
     def adopt(self, temporary: Path, name: str, version: str) -> Path:
@@ -75,7 +74,7 @@ class SegmentCache:
         path, sealed_ns = self._path(name, version)
         size_bytes = temporary.stat().st_size
         os.utime(temporary, ns=(self._now_ns(), sealed_ns))
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._made(path.parent)
         temporary.replace(path)
         with self._lock:
             if self._used_bytes is not None:
@@ -127,6 +126,12 @@ class SegmentCache:
         sealed_ns = (946_684_800 + int(token[:7], 16)) * 10**9
         path = self.root / name
         return path.with_name(f"{path.stem}~{token}{path.suffix}"), sealed_ns
+
+    def _made(self, folder: Path) -> Path:
+        """Return a folder of the cache, made if it is missing, for this user alone."""
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(exist_ok=True, mode=0o700)
+        return folder
 
     def _make_room(self) -> None:
         """Delete what was not asked for for longest until the rest is no more than it may be."""

@@ -58,7 +58,7 @@ def options(
     ] = None,
     key_prefix: Annotated[str | None, typer.Option(help="Which log on the server.")] = None,
     archive_dir: Annotated[
-        str | None, typer.Option(help="Home of the Parquet segments, or s3://….")
+        str | None, typer.Option(help="Home of the Parquet segments, or s3://BUCKET/PREFIX.")
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="Settings file; else ./eventlog.toml.")

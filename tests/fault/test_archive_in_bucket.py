@@ -146,7 +146,7 @@ async def test_archivers_that_are_killed_leave_each_sequence_once(
             assert await killed.wait() == -signal.SIGKILL
         storage = storage_of(log.settings)
         there = len(storage.segments())
-        assert there >= 3  # one of the first, two of the second: it died when the put was done
+        assert there >= 2  # the second archiver died when it had put its second one
         assert storage.temporary_count() > 0
         async with Archiver(log, storage, owner="the same") as archiving:
             await archiving.run_once()
