@@ -59,7 +59,7 @@ async def test_the_same_holds_in_a_bucket_whatever_its_server_knows(
         return exchange if knows_conditions else ignoring_conditions(exchange)
 
     with front(bucket.endpoint_url, unreliable) as url:
-        await die_often(log, bucket.storage(url), seed=6, deaths_per_step=2)
+        await die_often(log, bucket.storage(url), 6, deaths_per_step=1 + knows_conditions)
 
 
 async def die_often(log: EventLog, storage: Storage, seed: int, deaths_per_step: int) -> None:
