@@ -1,9 +1,11 @@
 """Memory: the log's entries in Parquet segments, and SQL over them and the live tail."""
 
 from analytics.archiver import Archiver, Rolling
+from analytics.bucket import BucketStorage
 from analytics.catalogue import Catalogue
 from analytics.connection import VIEWS, connect
 from analytics.copiers import Copiers
+from analytics.opening import open_storage, storage_of
 from analytics.past import ArchivedPast
 from analytics.segment import Coverage, Segment
 from analytics.status import PartitionStatus, archive_status
@@ -14,6 +16,7 @@ __all__ = [
     "VIEWS",
     "ArchivedPast",
     "Archiver",
+    "BucketStorage",
     "Catalogue",
     "Copiers",
     "Coverage",
@@ -25,4 +28,6 @@ __all__ = [
     "Warehouse",
     "archive_status",
     "connect",
+    "open_storage",
+    "storage_of",
 ]

@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from analytics.catalogue import Catalogue
 from analytics.columns import SCHEMA
+from analytics.opening import open_storage
 from analytics.segment import Coverage
-from analytics.storage import DirectoryStorage, Storage
+from analytics.storage import Storage
 
 VIEWS = (
     "events",
@@ -35,13 +36,13 @@ MEMORY_LIMIT = "2GiB"
 def connect(
     archive: Path | str, *, tail: pa.Table | None = None, memory_limit: str = MEMORY_LIMIT
 ) -> duckdb.DuckDBPyConnection:
-    """Return a connection whose views cover the archive at that path, and `tail` if given.
+    """Return a connection whose views cover the archive at that path or URL, and `tail` if given.
 
     The archive is listed once, now. `tail` is a table of `columns.SCHEMA` with what follows it.
     For a view that stays fresh and follows a log use `Warehouse`.
     """
     connection = new_connection(memory_limit)
-    storage = DirectoryStorage(Path(archive))
+    storage = open_storage(archive)
     set_sources(connection, storage, Catalogue(storage).scan(), tail)
     return connection
 
@@ -63,7 +64,8 @@ def set_sources(
     tail: pa.Table | None,
 ) -> None:
     """Let the views read the segments of these coverages, and `tail`, from the next query on."""
-    paths = [str(storage.path(s)) for coverage in coverages.values() for s in coverage.chosen]
+    chosen = [segment for coverage in coverages.values() for segment in coverage.chosen]
+    paths = list(map(str, storage.paths(chosen)))
     connection.register("tail", SCHEMA.empty_table() if tail is None else tail)
     before = connection.execute("SELECT len(getvariable('segments'))").fetchone()
     connection.execute("SET VARIABLE segments = ?::VARCHAR[]", [paths])

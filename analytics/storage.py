@@ -7,6 +7,7 @@ fails where the name exists: create-if-absent, so two writers of one segment can
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +30,10 @@ class Storage(Protocol):
 
     def path(self, segment: Segment) -> Path:
         """Return where a published segment can be read."""
+        ...
+
+    def paths(self, segments: Sequence[Segment]) -> list[Path]:
+        """Return where published segments can be read, all of them until the next such call."""
         ...
 
     def stage(self, segment: Segment) -> Path:
@@ -77,6 +82,10 @@ class DirectoryStorage:
     def path(self, segment: Segment) -> Path:
         """Return where a published segment can be read."""
         return self.root / segment.name
+
+    def paths(self, segments: Sequence[Segment]) -> list[Path]:
+        """Return where published segments can be read."""
+        return [self.path(segment) for segment in segments]
 
     def stage(self, segment: Segment) -> Path:
         """Return a new temporary path in the segment's folder, which is created and synced."""

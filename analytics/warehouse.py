@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from analytics.catalogue import Catalogue
 from analytics.connection import MEMORY_LIMIT, VIEWS, new_connection, set_sources
+from analytics.opening import open_storage
 from analytics.segment import Coverage
-from analytics.storage import DirectoryStorage, Storage
+from analytics.storage import Storage
 from analytics.tail import LiveTail
 from eventlog.errors import HistoryGap, QueryFailed
 from eventlog.log import EventLog
@@ -56,14 +57,15 @@ class Warehouse:
     ) -> Self:
         """Return the warehouse, to be entered with `async with` or awaited.
 
-        `archive` defaults to the log's setting. Without a log the archive alone is queried, and no
-        server is needed.
+        `archive` is a path or `s3://BUCKET/PREFIX` and defaults to the log's setting. Without a log
+        the archive alone is queried, and no server is needed.
         """
         if archive is None:
             if log is None:
                 raise QueryFailed("neither a log nor an archive to query was given.")
-            archive = log.settings.archive_path
-        return cls(log, DirectoryStorage(Path(archive)), memory_limit=memory_limit)
+            archive = log.settings.archive_place
+        storage = open_storage(archive, log.settings if log is not None else None)
+        return cls(log, storage, memory_limit=memory_limit)
 
     async def __aenter__(self) -> Self:
         self._connection = await asyncio.to_thread(new_connection, self._memory_limit)
@@ -85,6 +87,7 @@ class Warehouse:
         connection, self._connection = self._connection, None
         if connection is not None:
             await asyncio.to_thread(connection.close)
+            await asyncio.to_thread(self._storage.paths, ())
 
     async def query(self, sql: str, parameters: Sequence[Any] = ()) -> pa.Table:
         """Return the result of one reading statement over all that was appended before the call.

@@ -11,6 +11,7 @@
     │   ├── AuthenticationFailed      authentication_failed
     │   ├── OutOfMemory               out_of_memory
     │   └── EmbeddedServerFailed      embedded_server_failed
+    ├── ArchiveUnavailable            archive_unavailable
     ├── InvalidEvent                  invalid_event
     │   ├── EventTooLarge             event_too_large
     │   ├── EmptyConversation         empty_conversation
@@ -116,6 +117,12 @@ class EmbeddedServerFailed(LogUnavailable):
     """The private server could not be started."""
 
     code = "embedded_server_failed"
+
+
+class ArchiveUnavailable(EventLogError):
+    """The archive's bucket, or this machine's copies of it, cannot be used now; try again later."""
+
+    code = "archive_unavailable"
 
 
 class InvalidEvent(EventLogError):

@@ -17,6 +17,7 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
+from eventlog.archive_place import bucket_place
 from eventlog.errors import ConfigurationError
 
 Durability = Literal["memory", "fsync", "replicated"]
@@ -53,9 +54,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     data_dir: str | None = None
     """Home of the embedded server; None is the user's data directory."""
     archive_dir: str | None = None
-    """Home of the Parquet segments; None is `archive` under `data_dir`."""
+    """Home of the Parquet segments, or `s3://BUCKET/PREFIX`; None is `archive` under `data_dir`."""
     archive_process_count: Annotated[int, Meta(ge=0, le=64)] | None = None
     """Processes that help to archive a backlog; None is one per core, at most 4."""
+    archive_cache_dir: str | None = None
+    """Where segments of a bucket are kept for reading; None is `archive-cache` under `data_dir`."""
+    archive_cache_bytes: Annotated[int, Meta(ge=1024**2)] = 10 * 1024**3
+    """How much is kept there; what was not used for longest goes first."""
+    s3_endpoint_url: str | None = None
+    """Of an S3-compatible server; None is what `AWS_ENDPOINT_URL` says, else Amazon's."""
+    s3_region: str | None = None
+    """Of the bucket; None is what the SDK finds (`AWS_REGION`, `AWS_PROFILE`)."""
     spool_dir: str | None = None
     """Where appends wait for a server that is away; None: they fail with LogUnavailable."""
     spool_max_bytes: Annotated[int, Meta(ge=4096)] = 1024**3
@@ -87,11 +96,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return Path(self.data_dir or platformdirs.user_data_dir("eventlog")).expanduser().absolute()
 
     @property
+    def archive_place(self) -> str:
+        """Where the archive is: an absolute path, or a bucket's URL."""
+        bucket = bucket_place(self.archive_dir or "")
+        return str(bucket or self.archive_path)
+
+    @property
     def archive_path(self) -> Path:
-        """The archive directory, absolute."""
+        """The archive directory, absolute. Raises ConfigurationError where it is a bucket."""
         if self.archive_dir is None:
             return self.data_path / "archive"
+        if bucket_place(self.archive_dir) is not None:
+            raise ConfigurationError(
+                "the archive is a bucket, not a directory.",
+                remedy="`analytics.storage_of(settings)` gives the storage of either.",
+            )
         return Path(self.archive_dir).expanduser().absolute()
+
+    @property
+    def archive_cache_path(self) -> Path:
+        """Where segments of a bucket are kept for reading, absolute."""
+        if self.archive_cache_dir is None:
+            return self.data_path / "archive-cache"
+        return Path(self.archive_cache_dir).expanduser().absolute()
 
     @property
     def longest_block_ms(self) -> int:
@@ -106,7 +133,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Return the settings for people to read, credentials replaced by `***`."""
         shown = msgspec.structs.asdict(self)
         shown["password"] = shown["password"] and "***"
-        shown["url"] = shown["url"] and mask_url(shown["url"])
+        for name in ("url", "archive_dir", "s3_endpoint_url"):
+            shown[name] = shown[name] and mask_url(shown[name])
         return shown
 
     def __repr__(self) -> str:
@@ -255,4 +283,11 @@ def _convert(values: dict[str, Any], sources: dict[str, str]) -> Settings:
             remedy=f"Start it with {', '.join(schemes)}, without blanks, or leave it out for the"
             " embedded server.",
         )
+    try:
+        bucket_place(settings.archive_dir or "")
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"setting 'archive_dir' from {sources['archive_dir']}: {error.message}",
+            remedy=error.remedy,
+        ) from None
     return settings

@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from analytics.archiver import PartitionStatus as ArchiveStatus
+from analytics.bucket import BucketStorage
+from analytics.opening import storage_of
 from consumers.group_status import GroupStatus
 from consumers.groups import groups
 from consumers.registration import RESERVED
 from eventlog.connection import check_server, in_our_words
+from eventlog.errors import ArchiveUnavailable
 from eventlog.log import EventLog
 from projections.projecting.projector import Projector
 from projections.projecting.status import PartitionStatus as ProjectionStatus
@@ -44,9 +47,7 @@ async def examine(log: EventLog) -> list[Finding]:
         seconds, microseconds = await log.client.time()
         after_us = log.clock.now_us()
     skew_ms = (seconds * 1_000_000 + microseconds - (before_us + after_us) // 2) / 1000
-    projecting, archiving = await asyncio.gather(
-        Projector(log).status(), new_archiver(log).status()
-    )
+    projecting, archiving = await asyncio.gather(Projector(log).status(), _look_at_archive(log))
     version = ".".join(map(str, server.version))
     return [
         Finding("server", "fine", f"{server.name} {version}, {server.eviction_policy}"),
@@ -55,9 +56,32 @@ async def examine(log: EventLog) -> list[Finding]:
         judge_clock(skew_ms),
         judge_spool(await log.spool_counts(), has_spool=log.settings.spool_dir is not None),
         judge_projector(projecting),
-        judge_archive(archiving),
+        archiving,
         judge_groups([each for each in await groups(log) if each.name not in RESERVED]),
     ]
+
+
+async def _look_at_archive(log: EventLog) -> Finding:
+    try:
+        finding = judge_archive(await new_archiver(log).status())
+        storage = storage_of(log.settings)
+        if not isinstance(storage, BucketStorage):
+            return finding
+        return judge_bucket(finding, await asyncio.to_thread(storage.enforces_absence))
+    except ArchiveUnavailable as error:
+        return Finding("archive", "act", error.message, error.remedy)
+
+
+def judge_bucket(archive: Finding, enforces_absence: bool) -> Finding:
+    """Return the finding on the archive, or that its bucket overwrites what it should not."""
+    if enforces_absence or archive.verdict != "fine":
+        return archive
+    return Finding(
+        "archive",
+        "look",
+        f"{archive.seen}; the server ignores If-None-Match",
+        "Stop the archivers while you erase: one may bring back what was erased meanwhile.",
+    )
 
 
 def judge_persistence(info: dict[str, Any]) -> Finding:

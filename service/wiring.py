@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager, suppress
 
 from analytics.archiver import Archiver
 from analytics.copiers import Copiers
+from analytics.opening import storage_of
 from analytics.past import ArchivedPast
-from analytics.storage import DirectoryStorage
 from analytics.warehouse import Warehouse
 from consumers.sweeper import IdleSession, IdleSweeper
 from eventlog.errors import EventLogError
@@ -33,13 +33,12 @@ _log = get_logger("service")
 
 def new_archiver(log: EventLog, copiers: Copiers | None = None) -> Archiver:
     """Return an archiver of the log into the archive its settings name."""
-    storage = DirectoryStorage(log.settings.archive_path, clock=log.clock)
-    return Archiver(log, storage, copiers=copiers)
+    return Archiver(log, storage_of(log.settings, clock=log.clock), copiers=copiers)
 
 
 def new_past(log: EventLog) -> ArchivedPast:
     """Return what the log's archive holds, for whoever needs entries that left the log."""
-    return ArchivedPast(DirectoryStorage(log.settings.archive_path, clock=log.clock))
+    return ArchivedPast(storage_of(log.settings, clock=log.clock))
 
 
 def open_log(settings: Settings, projections: Iterable[Projection]) -> EventLog:
@@ -64,7 +63,7 @@ async def open_archiver(log: EventLog) -> AsyncIterator[Archiver]:
 @asynccontextmanager
 async def open_warehouse(log: EventLog) -> AsyncIterator[Warehouse]:
     """Give a warehouse over the log and its archive."""
-    warehouse = await Warehouse.open(log, log.settings.archive_path)
+    warehouse = await Warehouse.open(log)
     try:
         yield warehouse
     finally:

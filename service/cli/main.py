@@ -57,7 +57,9 @@ def options(
         str | None, typer.Option(help="Home of the embedded server and the archive.")
     ] = None,
     key_prefix: Annotated[str | None, typer.Option(help="Which log on the server.")] = None,
-    archive_dir: Annotated[str | None, typer.Option(help="Home of the Parquet segments.")] = None,
+    archive_dir: Annotated[
+        str | None, typer.Option(help="Home of the Parquet segments, or s3://BUCKET/PREFIX.")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="Settings file; else ./eventlog.toml.")
     ] = None,

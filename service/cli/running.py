@@ -43,7 +43,7 @@ async def _up(settings: Settings, projections: Sequence[Projection]) -> None:
     async with open_log(settings, projections) as log:
         where = mask_url(settings.url) if settings.url else f"embedded in {settings.data_path}"
         say(f"log {settings.key_prefix!r} on {where}")
-        say(f"archive in {settings.archive_path}")
+        say(f"archive in {settings.archive_place}")
         say("projector, archiver and sweeper are running; Ctrl-C stops them")
         await Workers(log, projections).run(stop)
         say("stopped, nothing in hand")
