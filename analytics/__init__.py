@@ -5,6 +5,8 @@ from analytics.catalogue import Catalogue
 from analytics.connection import VIEWS, connect
 from analytics.copiers import Copiers
 from analytics.past import ArchivedPast
+from analytics.sandbox.limits import Limits
+from analytics.sandbox.sandbox import Sandbox
 from analytics.segment import Coverage, Segment
 from analytics.status import PartitionStatus, archive_status
 from analytics.storage import DirectoryStorage, Storage
@@ -18,8 +20,10 @@ __all__ = [
     "Copiers",
     "Coverage",
     "DirectoryStorage",
+    "Limits",
     "PartitionStatus",
     "Rolling",
+    "Sandbox",
     "Segment",
     "Storage",
     "Warehouse",
