@@ -19,7 +19,7 @@ GRACE_S = 1.0
 """How much later than the query's limit the kernel ends the process, should the parent not."""
 
 # DuckDB wants to know how many cores and how much memory there are when it starts.
-_CGROUP_FILES = ("/proc/self/cgroup", "/sys/fs/cgroup")
+_CGROUP_FILES = (Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
 
 
 def end_with(parent: int) -> None:
@@ -42,7 +42,7 @@ def settle_down() -> None:
 
 def thread_count() -> int:
     """Return how many threads this process has."""
-    return len(os.listdir("/proc/self/task"))
+    return sum(1 for _ in Path("/proc/self/task").iterdir())
 
 
 def allow_descriptors(count: int) -> None:
@@ -56,7 +56,7 @@ def confine_to(segments: list[int]) -> None:
     """Let this process open these files for reading, and nothing else. It must have one thread."""
     if thread_count() != 1:
         raise OSError("a thread outside of the cage")
-    about_machine = [os.open(path, os.O_PATH) for path in _CGROUP_FILES if os.path.exists(path)]
+    about_machine = [os.open(path, os.O_PATH) for path in _CGROUP_FILES if path.exists()]
     try:
         landlock.restrict(map(landlock.Rule, [*segments, *about_machine]))
     finally:

@@ -129,7 +129,7 @@ def _judged(message: str, request: Request, descriptors: list[int]) -> Answer:
     for descriptor, segment in zip(descriptors, request.segments, strict=True):
         message = message.replace(engine.name_of(descriptor), segment.name)
         message = message.replace(segment.path, segment.name)
-    if message.startswith("Permission Error") or "configuration has been locked" in message:
+    if message.startswith("Permission Error") or message.endswith(": Permission denied"):
         return Answer("refused", _bounded(message))
     if message.startswith("Out of Memory Error"):
         return Answer("too_large", _beyond_memory(request.limits))

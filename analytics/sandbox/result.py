@@ -14,8 +14,6 @@ import pyarrow as pa
 from analytics.sandbox.limits import Limits
 from eventlog.errors import QueryFailed
 
-_MAX_DEPTH = 64
-"""Of types within types."""
 _HEADER_FIELD, _COMPRESSION_FIELD = 2, 3
 """Places in the flatbuffer tables `Message` and `RecordBatch` of Arrow's format/*.fbs."""
 
@@ -93,9 +91,7 @@ def _field(data: bytes, table: int, place: int) -> int | None:
     return table + offset if offset else None
 
 
-def _require_plain_type(kind: pa.DataType, depth: int = 0) -> None:
-    if depth > _MAX_DEPTH:
-        raise ValueError("types nested too deep")
+def _require_plain_type(kind: pa.DataType) -> None:
     if isinstance(kind, pa.BaseExtensionType):
         raise ValueError(f"a column of type {kind}")
     nested = (
@@ -108,10 +104,11 @@ def _require_plain_type(kind: pa.DataType, depth: int = 0) -> None:
     if not nested and not any(is_kind(kind) for is_kind in _PLAIN):
         raise ValueError(f"a column of type {kind}")
     for number in range(kind.num_fields if nested else 0):
-        _require_plain_type(kind.field(number).type, depth + 1)
+        _require_plain_type(kind.field(number).type)
 
 
 def _counted(batch: pa.RecordBatch, limits: Limits) -> pa.RecordBatch:
+    batch.validate()  # a length may be negative
     # A value takes an eighth of a byte at least, unless its type takes none.
     if sum(_value_count(column) for column in batch.columns) > 8 * limits.result_bytes:
         raise ValueError("more values than bytes")

@@ -61,6 +61,7 @@ class Sandbox:
         self._turn = asyncio.Semaphore(running_count)
         self._spare_count = spare_count
         self._spare: list[asyncio.Task[CagedProcess]] = []
+        self._starting: set[asyncio.Task[CagedProcess]] = set()
         self._living: set[CagedProcess] = set()
         self._is_open = False
 
@@ -95,9 +96,9 @@ class Sandbox:
     async def close(self) -> None:
         """End all processes; queries that still run fail. Idempotent."""
         self._is_open = False
-        starting, self._spare = self._spare, []
-        if starting:
-            await asyncio.wait(starting)
+        self._spare.clear()
+        if self._starting:
+            await asyncio.wait(self._starting)
         for process in list(self._living):
             await self._end(process)
 
@@ -144,27 +145,41 @@ class Sandbox:
     @asynccontextmanager
     async def _process(self) -> AsyncIterator[CagedProcess]:
         """Give a process that is ready, and end it."""
-        if not self._is_open:
-            raise QueryFailed("the sandbox is not open.", remedy="Use `async with Sandbox.open`.")
-        starting = self._spare.pop(0) if self._spare else asyncio.create_task(self._start())
+        self._require_open()
+        starting = self._spare.pop(0) if self._spare else self._start()
         self._prepare()
         try:
             process = await asyncio.shield(starting)
         except asyncio.CancelledError:
-            self._spare.append(starting)
+            self._spare.append(starting)  # for the next one; nothing was asked of it
             raise
         try:
             await process.ready()
             yield process
+        except QueryFailed:
+            self._require_open()  # then the process was ended for another reason than its query
+            raise
         finally:
             await self._end(process)
+
+    def _require_open(self) -> None:
+        if not self._is_open:
+            raise QueryFailed(
+                "the sandbox is not open.", remedy="Use `async with Sandbox.open(log)`."
+            )
 
     def _prepare(self) -> None:
         """Start what is missing of the spare processes."""
         while len(self._spare) < self._spare_count:
-            self._spare.append(asyncio.create_task(self._start()))
+            self._spare.append(self._start())
 
-    async def _start(self) -> CagedProcess:
+    def _start(self) -> asyncio.Task[CagedProcess]:
+        starting = asyncio.create_task(self._started())
+        self._starting.add(starting)
+        starting.add_done_callback(self._starting.discard)
+        return starting
+
+    async def _started(self) -> CagedProcess:
         process = await CagedProcess.start()
         self._living.add(process)
         return process
