@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from analytics.archiver import PartitionStatus as ArchiveStatus
+from analytics.sandbox import landlock
+from analytics.sandbox.sandbox import find_mode
 from consumers.group_status import GroupStatus
 from consumers.groups import groups
 from consumers.registration import RESERVED
 from eventlog.connection import check_server, in_our_words
+from eventlog.errors import ConfigurationError
 from eventlog.log import EventLog
 from projections.projecting.projector import Projector
 from projections.projecting.status import PartitionStatus as ProjectionStatus
@@ -56,8 +59,20 @@ async def examine(log: EventLog) -> list[Finding]:
         judge_spool(await log.spool_counts(), has_spool=log.settings.spool_dir is not None),
         judge_projector(projecting),
         judge_archive(archiving),
+        judge_sandbox(),
         judge_groups([each for each in await groups(log) if each.name not in RESERVED]),
     ]
+
+
+def judge_sandbox() -> Finding:
+    """Return what keeps untrusted SQL in its place on this machine."""
+    try:
+        mode = find_mode()
+    except ConfigurationError as error:
+        return Finding("sandbox", "fine", f"none, so `query --untrusted` is refused: {error}")
+    if mode == "landlock":
+        return Finding("sandbox", "fine", f"Landlock (ABI {landlock.abi()})")
+    return Finding("sandbox", "fine", "open descriptors, as the kernel has no Landlock")
 
 
 def judge_persistence(info: dict[str, Any]) -> Finding:

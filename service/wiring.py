@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from analytics.archiver import Archiver
 from analytics.copiers import Copiers
 from analytics.past import ArchivedPast
+from analytics.sandbox.sandbox import Sandbox
 from analytics.storage import DirectoryStorage
 from analytics.warehouse import Warehouse
 from consumers.sweeper import IdleSession, IdleSweeper
@@ -69,6 +70,14 @@ async def open_warehouse(log: EventLog) -> AsyncIterator[Warehouse]:
         yield warehouse
     finally:
         await warehouse.close()
+
+
+@asynccontextmanager
+async def open_sandbox(log: EventLog, *, spare_count: int = 1) -> AsyncIterator[Sandbox]:
+    """Give a sandbox for untrusted SQL over the log and its archive."""
+    storage = DirectoryStorage(log.settings.archive_path, clock=log.clock)
+    async with Sandbox(log, storage, spare_count=spare_count) as sandbox:
+        yield sandbox
 
 
 def new_sweeper(log: EventLog) -> IdleSweeper:

@@ -92,7 +92,7 @@ QUERIES = [
     Attack("SQL made of JSON", "FROM json_execute_serialized_sql(json_serialize_sql("
         "'FROM read_text(''{secret}'')'))"),
     Attack("a type that runs code", "SELECT union_value(a := 1)"),
-    Attack("letters that look like others", "ＣＯＰＹ (SELECT 1) TO '{out}/x'", QueryFailed),
+    Attack("letters that look like others", "\uff23\uff2f\uff30\uff39 (SELECT 1) TO '{out}/x'", QueryFailed),
     Attack("an end in the middle", "SELECT 1\0; COPY (SELECT 1) TO '{out}/x'", QueryFailed),
     Attack("a stack overflow of brackets", f"SELECT {'(' * 20_000}1{')' * 20_000}", QueryTooLarge),
     Attack("a stack overflow of signs", "SELECT " + "- " * 20_000 + "1", QueryTooLarge),
@@ -128,5 +128,7 @@ ENDLESS = [
 ]  # fmt: skip
 """No end of their own, or none that anybody would wait for; some do not hear an interrupt."""
 
-NEEDING_FILES = [attack for attack in QUERIES if "file" in attack.wants or "a segment" in attack.wants]
+NEEDING_FILES = [
+    attack for attack in QUERIES if "file" in attack.wants or "a segment" in attack.wants
+]
 """What the mode without Landlock has to hold by other means."""

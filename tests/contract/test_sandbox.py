@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -25,17 +24,18 @@ from eventlog.ids import EntryId
 from tests.support import eventually
 
 MODES: list[Mode] = ["landlock", "descriptors"] if landlock.abi() else ["descriptors"]
+NOON = datetime.fromisoformat("2026-01-02T12:00:00")
 FOREVER = "SELECT sum(a.range * b.range) FROM range(100000000) a, range(100000000) b"
 
 
 @pytest.fixture
-async def half_archived(log: EventLog, tmp_path: Path) -> AsyncIterator[Path]:
+async def half_archived(log: EventLog, tmp_path: Path) -> Path:
     """An archive that holds half of the log's 600 events."""
     archive = tmp_path / "archive"
     await log.append(chat_events(600))
     async with Archiver(log, DirectoryStorage(archive)) as archiver:
         await archiver.archive_until([EntryId(h.ms, h.n // 2) for h in await log.heads()])
-    yield archive
+    return archive
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -59,7 +59,7 @@ async def test_all_views_answer_as_the_warehouse_does(
 
 
 async def test_parameters_keep_their_types(tmp_path: Path) -> None:
-    given = [None, True, 7, 2**40, 0.5, "o'brien", b"\0x", datetime(2026, 1, 2, 3), Decimal("1.50")]
+    given = [None, True, 7, 2**40, 0.5, "o'brien", b"\0x", NOON, Decimal("1.50")]
     sql = "SELECT " + ", ".join(f"? AS c{n}" for n in range(len(given)))
     async with Sandbox.open(None, tmp_path, spare_count=0) as sandbox:
         assert list((await sandbox.query(sql, given)).to_pylist()[0].values()) == given
@@ -84,8 +84,7 @@ async def test_what_is_wrong_with_a_query_is_said_in_duckdbs_words(tmp_path: Pat
 
 
 async def test_a_damaged_segment_is_named_without_its_place(half_archived: Path) -> None:
-    damaged = next(half_archived.rglob("*.parquet"))
-    damaged.write_bytes(b"PAR1 no longer PAR1")
+    damaged = damage_one(half_archived)
     async with Sandbox.open(None, half_archived, spare_count=0) as sandbox:
         with pytest.raises(QueryFailed) as failure:
             await sandbox.query("FROM events")
@@ -216,6 +215,12 @@ async def test_the_childs_environment_holds_nothing_of_ours(
         [spare] = [p for p in psutil.Process().children() if p not in before]
         assert "EVENTLOG_TOKEN" not in spare.environ()
         assert os.getsid(spare.pid) == spare.pid
+
+
+def damage_one(archive: Path) -> Path:
+    damaged = next(archive.rglob("*.parquet"))
+    damaged.write_bytes(b"PAR1 no longer PAR1")
+    return damaged
 
 
 def busy(process: psutil.Process) -> bool:
