@@ -129,6 +129,18 @@ ENDLESS = [
 """No end of their own, or none that anybody would wait for; some do not hear an interrupt."""
 
 NEEDING_FILES = [
-    attack for attack in QUERIES if "file" in attack.wants or "a segment" in attack.wants
+    attack
+    for attack in QUERIES
+    if attack.wants
+    in {
+        "a file by a query in a query",
+        "an open segment overwritten in place",
+        "a file's bytes",
+        "a file through a link in the archive",
+        "a segment past the views",
+        "the names of files",
+        "memory by format",
+        "the parent's memory by rows",
+    }
 ]
-"""What the mode without Landlock has to hold by other means."""
+"""What the mode without Landlock is tried with as well."""

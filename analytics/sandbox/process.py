@@ -183,7 +183,7 @@ def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
     return {
         **kept,
-        "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path),
+        "PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path),
         "LANG": "C.UTF-8",
         # Each arena takes 64 MiB of address space, which is what is limited.
         "MALLOC_ARENA_MAX": "2",

@@ -206,7 +206,7 @@ def _told(answer: Answer, table: pa.Table | None, limits: Limits) -> pa.Table:
     if table is not None:
         return table
     if answer.outcome == "refused":
-        raise QueryRefused(answer.message, remedy=_REFUSED)
+        raise QueryRefused(answer.message.rstrip(".") + ".", remedy=_REFUSED)
     if answer.outcome == "too_large":
         raise QueryTooLarge(answer.message, remedy="Ask for less, or aggregate.")
     if answer.outcome == "timeout":

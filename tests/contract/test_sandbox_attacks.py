@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -12,10 +14,11 @@ import psutil
 import pytest
 
 from analytics import Archiver, DirectoryStorage, Limits, Sandbox
-from analytics.sandbox import engine, landlock
+from analytics.sandbox import engine, landlock, process
 from analytics.sandbox.wire import Mode
 from bench.events import chat_events
 from eventlog import EventLog
+from eventlog.errors import QueryFailed
 from tests.attacks import ENDLESS, NEEDING_FILES, QUERIES, SECRET, STATEMENTS, Attack
 
 MIB = 2**20
@@ -109,6 +112,74 @@ async def test_a_query_without_an_end_is_ended(attack: Attack, mode: Mode, world
 @pytest.mark.parametrize("attack", NEEDING_FILES, ids=lambda attack: attack.wants)
 async def test_files_are_out_of_reach_without_landlock(attack: Attack, world: World) -> None:
     await repelled(world, attack, TIGHT, "descriptors")
+
+
+WALLED = [
+    "FROM read_text('{secret}')",
+    "WITH x AS (COPY (SELECT 1) TO '{out}/x') SELECT 1",
+    "WITH x AS (COPY (SELECT 1) TO '{segment}' (USE_TMP_FILE false)) SELECT 1",
+    "FROM glob('{archive}/**')",
+    "SELECT content FROM read_text('/proc/self/environ')",
+]
+
+
+@pytest.mark.parametrize("mode", [*WITH_LANDLOCK, "descriptors"])
+@pytest.mark.parametrize("sql", WALLED)
+async def test_the_kernel_holds_where_duckdbs_locks_do_not(
+    sql: str, mode: Mode, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlocked = "from analytics.sandbox import engine\nengine.lock = lambda connection: None\nmain("
+    monkeypatch.setattr(process, "_PROGRAM", process._PROGRAM.replace("main(", unlocked))
+    files = world.files()
+    async with Sandbox.open(None, world.archive, mode=mode, spare_count=0) as box:
+        try:
+            told = str((await box.query(world.sql(Attack("", sql)))).to_pylist())
+        except QueryFailed as error:
+            told = str(error)
+    assert told.startswith(("[]", "IO Error", "Permission Error"))
+    assert SECRET not in told
+    assert "disabled by configuration" not in told  # DuckDB's own locks are off
+    assert world.files() == files
+
+
+PROBE = """
+import errno, os, socket, sys, types
+package = types.ModuleType("analytics")
+package.__path__ = [sys.argv[1]]
+sys.modules["analytics"] = package
+from analytics.sandbox import landlock, seccomp
+
+def refused(work, *arguments):
+    try:
+        work(*arguments)
+    except OSError as error:
+        return error.errno in (errno.EACCES, errno.EPERM)
+
+listening = socket.create_server(("127.0.0.1", 0))
+connecting = socket.socket()
+mine = os.open(sys.argv[1] + "/__init__.py", os.O_RDONLY)
+if landlock.abi():
+    landlock.restrict([landlock.Rule(mine)])
+    open(f"/proc/self/fd/{mine}").close()
+    assert refused(open, "/etc/passwd") and refused(open, "/tmp/x", "w")
+    assert refused(os.listdir, "/") and refused(os.mkdir, "/tmp/probe-of-the-sandbox")
+    assert refused(os.execv, sys.executable, ["python"])
+    if landlock.abi() >= 4:
+        assert refused(connecting.connect, listening.getsockname())
+if seccomp.deny():
+    assert refused(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) and refused(socket.socketpair)
+    assert refused(os.fork) and refused(os.kill, os.getppid(), 0)
+    assert refused(os.readlink, f"/proc/self/fd/{mine}")
+    assert refused(os.unlink, "/tmp/probe-of-the-sandbox")
+"""
+
+
+def test_the_walls_stand_by_themselves() -> None:
+    package = Path(engine.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, str(package)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 TELLING = """
