@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from analytics.sandbox import landlock
@@ -35,9 +36,10 @@ def settle_down() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # A terminal sends it to all of its processes; the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    folder = tempfile.mkdtemp(prefix="eventlog-sandbox-")
-    os.chdir(folder)
-    Path(folder).rmdir()
+    with suppress(OSError):  # where nothing can be written, it is "/" already
+        folder = tempfile.mkdtemp(prefix="eventlog-sandbox-")
+        os.chdir(folder)
+        Path(folder).rmdir()
 
 
 def thread_count() -> int:

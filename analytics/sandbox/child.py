@@ -83,6 +83,8 @@ def _answer(request: Request, parameters: list[Any], tail: pa.Table, told: Telle
         return Answer("too_large", _beyond_memory(request.limits))
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         return _judged(str(error), request, descriptors)
+    except (ValueError, TypeError, RuntimeError) as error:  # of a value that has no Arrow form
+        return Answer("failed", _bounded(str(error)))
     return Answer("done")
 
 
@@ -126,9 +128,11 @@ def _tell_result(
 
 def _judged(message: str, request: Request, descriptors: list[int]) -> Answer:
     """Return the answer to an error of DuckDB, which Arrow may have handed on as one of its own."""
-    for descriptor, segment in zip(descriptors, request.segments, strict=True):
-        message = message.replace(engine.name_of(descriptor), segment.name)
-        message = message.replace(segment.path, segment.name)
+    named = dict(zip(map(engine.name_of, descriptors), request.segments, strict=True))
+    for path in sorted(named, key=len, reverse=True):  # one may begin another
+        message = message.replace(path, named[path].name).replace(
+            named[path].path, named[path].name
+        )
     if message.startswith("Permission Error") or message.endswith(": Permission denied"):
         return Answer("refused", _bounded(message))
     if message.startswith("Out of Memory Error"):

@@ -59,9 +59,9 @@ class CagedProcess:
         return cls(process)
 
     @property
-    def pid(self) -> int:
-        """The process id."""
-        return self._process.pid
+    def is_alive(self) -> bool:
+        """Whether it has not ended, as far as is known."""
+        return self._process.returncode is None
 
     async def ready(self) -> None:
         """Wait until it can be asked. Raises QueryFailed where it does not come up."""
@@ -88,7 +88,7 @@ class CagedProcess:
                     answer, data = await self._listen(request.limits)
                 finally:
                     telling.cancel()
-                    await asyncio.wait([telling])
+                    await asyncio.gather(telling, return_exceptions=True)
         except TimeoutError:
             raise timed_out(request.limits) from None
         if answer.outcome != "done":

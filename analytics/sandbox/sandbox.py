@@ -116,8 +116,8 @@ class Sandbox:
         async with self._turn:
             for _ in range(_MAX_SNAPSHOTS):
                 snapshot = await self._sources.snapshot()
+                request = await asyncio.to_thread(self._request, sql, limits, snapshot)
                 async with self._process() as process:
-                    request = self._request(sql, limits, snapshot)
                     tail = SCHEMA.empty_table() if snapshot.tail is None else snapshot.tail
                     answer, table = await process.ask(request, sent, tail)
                 if answer.outcome != "segment_gone":
@@ -145,14 +145,8 @@ class Sandbox:
     @asynccontextmanager
     async def _process(self) -> AsyncIterator[CagedProcess]:
         """Give a process that is ready, and end it."""
-        self._require_open()
-        starting = self._spare.pop(0) if self._spare else self._start()
+        process = await self._taken()
         self._prepare()
-        try:
-            process = await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            self._spare.append(starting)  # for the next one; nothing was asked of it
-            raise
         try:
             await process.ready()
             yield process
@@ -160,6 +154,20 @@ class Sandbox:
             self._require_open()  # then the process was ended for another reason than its query
             raise
         finally:
+            await self._end(process)
+
+    async def _taken(self) -> CagedProcess:
+        """Return the first spare process that lives, else a new one."""
+        while True:
+            self._require_open()
+            starting = self._spare.pop(0) if self._spare else self._start()
+            try:
+                process = await asyncio.shield(starting)
+            except asyncio.CancelledError:
+                self._spare.append(starting)  # for the next one; nothing was asked of it
+                raise
+            if process.is_alive:
+                return process
             await self._end(process)
 
     def _require_open(self) -> None:

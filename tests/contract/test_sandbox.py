@@ -161,6 +161,16 @@ async def test_a_process_that_dies_is_an_error_and_the_next_query_is_answered(
         assert (await sandbox.query("SELECT 1 AS one")).to_pylist() == [{"one": 1}]
 
 
+async def test_a_spare_process_that_was_killed_is_not_used(tmp_path: Path) -> None:
+    me = psutil.Process()
+    before = me.children()
+    async with Sandbox.open(None, tmp_path) as sandbox:
+        [spare] = await eventually(lambda: [p for p in me.children() if p not in before])
+        spare.kill()
+        await eventually(lambda: not spare.is_running())
+        assert (await sandbox.query("SELECT 1 AS one")).to_pylist() == [{"one": 1}]
+
+
 ASKING = """
 import asyncio, sys
 from analytics import Limits, Sandbox
