@@ -7,6 +7,8 @@ from analytics.connection import VIEWS, connect
 from analytics.copiers import Copiers
 from analytics.opening import open_storage, storage_of
 from analytics.past import ArchivedPast
+from analytics.sandbox.limits import Limits
+from analytics.sandbox.sandbox import Sandbox
 from analytics.segment import Coverage, Segment
 from analytics.status import PartitionStatus, archive_status
 from analytics.storage import DirectoryStorage, Storage
@@ -21,8 +23,10 @@ __all__ = [
     "Copiers",
     "Coverage",
     "DirectoryStorage",
+    "Limits",
     "PartitionStatus",
     "Rolling",
+    "Sandbox",
     "Segment",
     "Storage",
     "Warehouse",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,13 +11,12 @@ from typing import Any, Self
 import duckdb
 import pyarrow as pa
 
-from analytics.catalogue import Catalogue
 from analytics.connection import MEMORY_LIMIT, VIEWS, new_connection, set_sources
 from analytics.opening import open_storage
 from analytics.segment import Coverage
+from analytics.sources import Sources
 from analytics.storage import Storage
-from analytics.tail import LiveTail
-from eventlog.errors import HistoryGap, QueryFailed
+from eventlog.errors import QueryFailed
 from eventlog.log import EventLog
 
 _READING = frozenset(
@@ -27,7 +26,6 @@ _READING = frozenset(
         duckdb.StatementType.MULTI,  # PIVOT: it finds its columns first
     }
 )
-_MAX_LISTINGS = 3
 
 
 class Warehouse:
@@ -41,8 +39,7 @@ class Warehouse:
         self, log: EventLog | None, storage: Storage, *, memory_limit: str = MEMORY_LIMIT
     ) -> None:
         self._storage = storage
-        self._catalogue = Catalogue(storage)
-        self._tail = LiveTail(log) if log is not None else None
+        self._sources = Sources(log, storage)
         self._memory_limit = memory_limit
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._lock = asyncio.Lock()
@@ -99,25 +96,12 @@ class Warehouse:
         async with self._lock:
             connection = self._opened()
             require_reading(connection, sql)
-            coverages, tail = await self._sources()
+            coverages, tail = await self._sources.snapshot()
             return await _interruptible(connection, self._run, coverages, tail, sql, parameters)
-
-    async def _sources(self) -> tuple[dict[int, Coverage], pa.Table | None]:
-        """Return what the archive covers and the tail that begins where it ends."""
-        listings = 0
-        while True:
-            coverages = await asyncio.to_thread(self._catalogue.scan)
-            listings += 1
-            try:
-                return coverages, await self._tail.refresh(coverages) if self._tail else None
-            except HistoryGap:
-                # Archived and trimmed since it was listed; if not, it is truly gone.
-                if listings == _MAX_LISTINGS:
-                    raise
 
     def _run(
         self,
-        coverages: dict[int, Coverage],
+        coverages: Mapping[int, Coverage],
         tail: pa.Table | None,
         sql: str,
         parameters: Sequence[Any],

@@ -37,6 +37,9 @@
     │   └── WrongEventLoop            wrong_event_loop
     ├── ImportFailed                  import_failed
     └── QueryFailed                   query_failed
+        ├── QueryRefused              query_refused
+        ├── QueryTooLarge             query_too_large
+        └── QueryTimeout              query_timeout
 
 Catch `EventLogError` to catch them all. `code` is stable and safe to switch on; the text ends with
 what to do about it. Credentials never appear in either. Expected outcomes (a duplicate, an applied
@@ -355,3 +358,21 @@ class QueryFailed(EventLogError):
     """DuckDB refused a query."""
 
     code = "query_failed"
+
+
+class QueryRefused(QueryFailed):
+    """An untrusted query asked for more than to read the views."""
+
+    code = "query_refused"
+
+
+class QueryTooLarge(QueryFailed):
+    """An untrusted query, or its result, is beyond its limits of memory, rows or bytes."""
+
+    code = "query_too_large"
+
+
+class QueryTimeout(QueryFailed):
+    """An untrusted query was ended at its time limit."""
+
+    code = "query_timeout"

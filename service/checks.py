@@ -9,11 +9,13 @@ from typing import Any, Literal, NamedTuple
 from analytics.archiver import PartitionStatus as ArchiveStatus
 from analytics.bucket import BucketStorage
 from analytics.opening import storage_of
+from analytics.sandbox import landlock
+from analytics.sandbox.sandbox import find_mode
 from consumers.group_status import GroupStatus
 from consumers.groups import groups
 from consumers.registration import RESERVED
 from eventlog.connection import check_server, in_our_words
-from eventlog.errors import ArchiveUnavailable
+from eventlog.errors import ArchiveUnavailable, ConfigurationError
 from eventlog.log import EventLog
 from projections.projecting.projector import Projector
 from projections.projecting.status import PartitionStatus as ProjectionStatus
@@ -57,6 +59,7 @@ async def examine(log: EventLog) -> list[Finding]:
         judge_spool(await log.spool_counts(), has_spool=log.settings.spool_dir is not None),
         judge_projector(projecting),
         archiving,
+        judge_sandbox(),
         judge_groups([each for each in await groups(log) if each.name not in RESERVED]),
     ]
 
@@ -82,6 +85,17 @@ def judge_bucket(archive: Finding, enforces_absence: bool) -> Finding:
         f"{archive.seen}; the server ignores If-None-Match",
         "Stop the archivers while you erase: one may bring back what was erased meanwhile.",
     )
+
+
+def judge_sandbox() -> Finding:
+    """Return what keeps untrusted SQL in its place on this machine."""
+    try:
+        mode = find_mode()
+    except ConfigurationError as error:
+        return Finding("sandbox", "fine", f"none, so `query --untrusted` is refused: {error}")
+    if mode == "landlock":
+        return Finding("sandbox", "fine", f"Landlock (ABI {landlock.abi()})")
+    return Finding("sandbox", "fine", "open descriptors, as the kernel has no Landlock")
 
 
 def judge_persistence(info: dict[str, Any]) -> Finding:

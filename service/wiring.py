@@ -11,6 +11,7 @@ from analytics.archiver import Archiver
 from analytics.copiers import Copiers
 from analytics.opening import storage_of
 from analytics.past import ArchivedPast
+from analytics.sandbox.sandbox import Sandbox
 from analytics.warehouse import Warehouse
 from consumers.sweeper import IdleSession, IdleSweeper
 from eventlog.errors import EventLogError
@@ -68,6 +69,15 @@ async def open_warehouse(log: EventLog) -> AsyncIterator[Warehouse]:
         yield warehouse
     finally:
         await warehouse.close()
+
+
+@asynccontextmanager
+async def open_sandbox(log: EventLog, *, spare_count: int = 1) -> AsyncIterator[Sandbox]:
+    """Give a sandbox for untrusted SQL over the log and its archive."""
+    async with Sandbox(
+        log, storage_of(log.settings, clock=log.clock), spare_count=spare_count
+    ) as sandbox:
+        yield sandbox
 
 
 def new_sweeper(log: EventLog) -> IdleSweeper:

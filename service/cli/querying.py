@@ -15,7 +15,7 @@ from eventlog.settings import Settings
 from service.cli.options import examples, run, settings_of
 from service.cli.output import binary_output, print_table, say, sql_cell
 from service.cli.results import Format, format_of, write
-from service.wiring import open_warehouse
+from service.wiring import open_sandbox, open_warehouse
 
 TABLE_ROWS_SHOWN = 1000
 
@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
             'eventlog query "SELECT type, count(*) FROM events GROUP BY 1"',
             'eventlog query "FROM messages" --output messages.parquet',
             "eventlog query - --format csv < report.sql",
+            'eventlog query --untrusted --json "$WHAT_A_STRANGER_ASKS"',
             also="Views: events, messages, sessions, deliveries, dead_letters, tool_calls,"
             " bridge_events; `DESCRIBE events` lists the columns of one.",
         )
@@ -47,13 +48,22 @@ def register(app: typer.Typer) -> None:
             Path | None, typer.Option("--output", "-o", help="Write to a file.")
         ] = None,
         as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+        untrusted: Annotated[
+            bool,
+            typer.Option(
+                "--untrusted",
+                help="Run it in a process that can read the archive and nothing else, for 10 s.",
+            ),
+        ] = False,
     ) -> None:
         """Query archive and live log as one with SQL.
 
         JSON is one document a line. Times are UTC.
         """
         chosen = _chosen(Format.JSON if as_json else output_format, output)
-        table = run(_query(settings_of(context), _read_input() if sql == "-" else sql))
+        table = run(
+            _query(settings_of(context), _read_input() if sql == "-" else sql, untrusted=untrusted)
+        )
         if output is not None:
             _write_file(table, chosen, output)
         elif chosen is Format.TABLE:
@@ -82,9 +92,13 @@ def _read_input() -> str:
         raise typer.BadParameter("standard input is not UTF-8.") from None
 
 
-async def _query(settings: Settings, sql: str) -> pa.Table:
-    async with EventLog.open(settings=settings) as log, open_warehouse(log) as warehouse:
-        return await warehouse.query(sql)
+async def _query(settings: Settings, sql: str, *, untrusted: bool) -> pa.Table:
+    async with EventLog.open(settings=settings) as log:
+        if untrusted:
+            async with open_sandbox(log, spare_count=0) as sandbox:
+                return await sandbox.query(sql)
+        async with open_warehouse(log) as warehouse:
+            return await warehouse.query(sql)
 
 
 def _write_file(table: pa.Table, chosen: Format, output: Path) -> None:
