@@ -5,9 +5,11 @@ from analytics.catalogue import Catalogue
 from analytics.connection import VIEWS, connect
 from analytics.copiers import Copiers
 from analytics.past import ArchivedPast
+from analytics.retention import Policy
 from analytics.segment import Coverage, Segment
 from analytics.status import PartitionStatus, archive_status
 from analytics.storage import DirectoryStorage, Storage
+from analytics.trimmer import Retention
 from analytics.warehouse import Warehouse
 
 __all__ = [
@@ -19,6 +21,8 @@ __all__ = [
     "Coverage",
     "DirectoryStorage",
     "PartitionStatus",
+    "Policy",
+    "Retention",
     "Rolling",
     "Segment",
     "Storage",
