@@ -11,6 +11,7 @@ from analytics.archiver import Archiver
 from analytics.copiers import Copiers
 from analytics.past import ArchivedPast
 from analytics.storage import DirectoryStorage
+from analytics.trimmer import Retention
 from analytics.warehouse import Warehouse
 from consumers.sweeper import IdleSession, IdleSweeper
 from eventlog.errors import EventLogError
@@ -40,6 +41,11 @@ def new_archiver(log: EventLog, copiers: Copiers | None = None) -> Archiver:
 def new_past(log: EventLog) -> ArchivedPast:
     """Return what the log's archive holds, for whoever needs entries that left the log."""
     return ArchivedPast(DirectoryStorage(log.settings.archive_path, clock=log.clock))
+
+
+def new_retention(log: EventLog) -> Retention:
+    """Return what trims the log as its settings say, once it is archived and read by everybody."""
+    return Retention(log, DirectoryStorage(log.settings.archive_path, clock=log.clock))
 
 
 def open_log(settings: Settings, projections: Iterable[Projection]) -> EventLog:
@@ -83,7 +89,7 @@ def new_sweeper(log: EventLog) -> IdleSweeper:
 
 
 class Workers:
-    """Projector, archiver and sweeper in one process."""
+    """Projector, archiver, sweeper and retention in one process."""
 
     def __init__(
         self, log: EventLog, projections: Sequence[Projection] = DEFAULT_PROJECTIONS
@@ -93,6 +99,7 @@ class Workers:
         self.copiers = new_copiers(log.settings)
         self.archiver = new_archiver(log, self.copiers)
         self.sweeper = new_sweeper(log)
+        self.retention = new_retention(log)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then hand everything back.
@@ -101,7 +108,8 @@ class Workers:
         """
         try:
             async with asyncio.TaskGroup() as tasks:
-                for work in (self.projector.run, self.archiver.run, self._sweep):
+                works = self.projector.run, self.archiver.run, self._sweep, self.retention.run
+                for work in works:
                     tasks.create_task(self._until_stopped(work, stop))
         except ExceptionGroup as group:
             raise group.exceptions[0] from None

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from analytics import Archiver, Catalogue, DirectoryStorage, Policy, Retention, Rolling, Warehouse
+from analytics import (
+    ArchivedPast,
+    Archiver,
+    Catalogue,
+    DirectoryStorage,
+    Policy,
+    Retention,
+    Rolling,
+    Warehouse,
+)
 from analytics.retention import Plan
 from consumers import Handlers, Worker, groups, retire
 from consumers.registration import register
@@ -15,7 +24,7 @@ from eventlog.errors import HistoryGap
 from eventlog.exclusive_lease import ExclusiveLease
 from eventlog.ids import START, EntryId
 from eventlog.stream_rewriting import LEASE_GROUP
-from projections import History, Sessions, rebuild
+from projections import History, Sessions, rebuild, state_at
 from projections.building import rebuilding
 from projections.projecting.projector import Projector
 from projections.views.history import HISTORY
@@ -306,8 +315,6 @@ class TestReaders:
         await world.append(700)
         await world.settle()
         await world.trim()
-        from analytics import ArchivedPast
-
         history = History(world.log, past=ArchivedPast(world.storage))
         page = await history.last(world.chat, limit=700)
         assert [entry.sequence for entry in page.entries] == list(range(1, 701))
@@ -383,9 +390,6 @@ class TestReaders:
             await Worker(world.log, "g", Handlers()).run_once()
 
     async def test_verify_goes_on_where_the_archive_has_taken_over(self, world):
-        from analytics import ArchivedPast
-        from projections import state_at
-
         await world.append(20)
         await world.settle()
         await world.append(20)
