@@ -384,9 +384,8 @@ class EventLog:
     async def _following_n(self, partition: int, after: EntryId, before: EntryId | None) -> int:
         """Return the sequence of the first entry between the two, where there is none that of the end."""
         head = (await self._store.heads())[partition]
-        page = await self._store.read(
-            partition, after, before, 1
-        )  # what came since is there as well
+        # What came after that look is there as well, and taken for no gap.
+        page = await self._store.read(partition, after, before, 1)
         if page:
             return page[0].id.n
         return head.n + 1 if before is None else min(head.n + 1, before.n)
