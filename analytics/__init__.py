@@ -7,11 +7,13 @@ from analytics.connection import VIEWS, connect
 from analytics.copiers import Copiers
 from analytics.opening import open_storage, storage_of
 from analytics.past import ArchivedPast
+from analytics.retention import Policy
 from analytics.sandbox.limits import Limits
 from analytics.sandbox.sandbox import Sandbox
 from analytics.segment import Coverage, Segment
 from analytics.status import PartitionStatus, archive_status
 from analytics.storage import DirectoryStorage, Storage
+from analytics.trimmer import Retention
 from analytics.warehouse import Warehouse
 
 __all__ = [
@@ -25,6 +27,8 @@ __all__ = [
     "DirectoryStorage",
     "Limits",
     "PartitionStatus",
+    "Policy",
+    "Retention",
     "Rolling",
     "Sandbox",
     "Segment",

@@ -20,12 +20,9 @@ from eventlog.ids import START
 from eventlog.lease import new_owner
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
-from eventlog.stream_rewriting import StreamRewriter
+from eventlog.stream_rewriting import LEASE_GROUP, StreamRewriter
 from eventlog.vocabulary import SessionStarted
 from projections.folding.letters import POISON_CONVERSATION
-
-GROUP = "eraser"
-"""Whose lease keeps two from rewriting one partition."""
 
 MAX_ROUNDS = 10
 """Two are usual: one that finds, one that finds no more."""
@@ -122,7 +119,7 @@ class Places:
         return False
 
     def _lease(self, partition: int) -> ExclusiveLease:
-        return ExclusiveLease(self._log, GROUP, partition, self._owner)
+        return ExclusiveLease(self._log, LEASE_GROUP, partition, self._owner)
 
     async def _in_log(self, partition: int) -> int:
         """Return how many entries and records were changed of a partition's log."""

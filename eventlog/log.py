@@ -34,7 +34,7 @@ from eventlog.logs import get_logger
 from eventlog.producer import Producer
 from eventlog.settings import Durability, Settings, change_settings, load_settings
 from eventlog.store import Store
-from eventlog.tail import Tail, decode_entry
+from eventlog.tail import Tail, check_follows, decode_entry
 from eventlog.upcast import Upcasters
 from eventlog.writer import AppendResult
 
@@ -338,11 +338,14 @@ class EventLog:
         before: EntryId | None = None,
         limit: int = 100,
         reverse: bool = False,
+        allows_gap: bool = False,
     ) -> list[Entry]:
         """Return up to `limit` entries of one conversation or partition, in order.
 
         `after` and `before` are exclusive; `reverse` gives the newest first. One conversation is
-        picked out of its partition: for recent messages the history view is faster.
+        picked out of its partition: for recent messages the history view is faster. Raises
+        HistoryGap where entries of the partition right after `after` were trimmed, unless a gap is
+        allowed: then what there is.
         """
         store = self._store
         if (conversation is None) == (partition is None):
@@ -355,9 +358,12 @@ class EventLog:
         found: list[Entry] = []
         page_size = limit if conversation is None else READ_PAGE_ENTRIES
         low, high = after or START, before
+        lowest_n: int | None = None  # of what was read
         while len(found) < limit:
             reader = store.read_back if reverse else store.read
             page = await reader(partition, low, high, page_size)
+            if page and (reverse or lowest_n is None):
+                lowest_n = page[-1 if reverse else 0].id.n
             for raw_entry in page:
                 entry = decode_entry(self.codec, partition, raw_entry)
                 if conversation is None or entry.event.conversation == conversation:
@@ -368,7 +374,21 @@ class EventLog:
                 high = page[-1].id
             else:
                 low = page[-1].id
+        is_cut_short = reverse and len(found) >= limit
+        if after is not None and not allows_gap and not is_cut_short and limit > 0:
+            if lowest_n is None:
+                lowest_n = await self._following_n(partition, after, before)
+            check_follows(partition, after, lowest_n)
         return found[:limit]
+
+    async def _following_n(self, partition: int, after: EntryId, before: EntryId | None) -> int:
+        """Return the sequence of the first entry between the two, where there is none that of the end."""
+        head = (await self._store.heads())[partition]
+        # What came after that look is there as well, and taken for no gap.
+        page = await self._store.read(partition, after, before, 1)
+        if page:
+            return page[0].id.n
+        return head.n + 1 if before is None else min(head.n + 1, before.n)
 
     async def read_raw(
         self, partition: int, after: EntryId, limit: int, until: EntryId | None = None

@@ -87,6 +87,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The same, by their size as JSON."""
     agent_poll_interval_ms: Annotated[int, Meta(ge=1)] = 500
     """How often a coding agent is asked what is new in a session that is followed."""
+    retention_age_s: Annotated[int, Meta(ge=1)] = 7 * 24 * 3600
+    """Entries leave the log when they are older, and nobody there needs them any more."""
+    retention_max_entries: Annotated[int, Meta(ge=0)] | None = None
+    """How many the log keeps at most, all partitions together; None is any number."""
+    retention_memory_bytes: Annotated[int, Meta(ge=0)] | None = None
+    """What their streams may take of the server's memory together; None is any amount."""
     lease_ttl_ms: Annotated[int, Meta(ge=100)] = 3000
     """A worker silent for longer loses its partitions to the others."""
 

@@ -12,6 +12,7 @@ from analytics.copiers import Copiers
 from analytics.opening import storage_of
 from analytics.past import ArchivedPast
 from analytics.sandbox.sandbox import Sandbox
+from analytics.trimmer import Retention
 from analytics.warehouse import Warehouse
 from consumers.sweeper import IdleSession, IdleSweeper
 from eventlog.errors import EventLogError
@@ -40,6 +41,11 @@ def new_archiver(log: EventLog, copiers: Copiers | None = None) -> Archiver:
 def new_past(log: EventLog) -> ArchivedPast:
     """Return what the log's archive holds, for whoever needs entries that left the log."""
     return ArchivedPast(storage_of(log.settings, clock=log.clock))
+
+
+def new_retention(log: EventLog) -> Retention:
+    """Return what trims the log as its settings say, once it is archived and read by everybody."""
+    return Retention(log, storage_of(log.settings, clock=log.clock))
 
 
 def open_log(settings: Settings, projections: Iterable[Projection]) -> EventLog:
@@ -92,7 +98,7 @@ def new_sweeper(log: EventLog) -> IdleSweeper:
 
 
 class Workers:
-    """Projector, archiver and sweeper in one process."""
+    """Projector, archiver, sweeper and retention in one process."""
 
     def __init__(
         self, log: EventLog, projections: Sequence[Projection] = DEFAULT_PROJECTIONS
@@ -102,6 +108,7 @@ class Workers:
         self.copiers = new_copiers(log.settings)
         self.archiver = new_archiver(log, self.copiers)
         self.sweeper = new_sweeper(log)
+        self.retention = new_retention(log)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then hand everything back.
@@ -110,7 +117,8 @@ class Workers:
         """
         try:
             async with asyncio.TaskGroup() as tasks:
-                for work in (self.projector.run, self.archiver.run, self._sweep):
+                works = self.projector.run, self.archiver.run, self._sweep, self.retention.run
+                for work in works:
                     tasks.create_task(self._until_stopped(work, stop))
         except ExceptionGroup as group:
             raise group.exceptions[0] from None

@@ -24,6 +24,7 @@ from service.cli import (
     polling,
     projecting,
     querying,
+    retaining,
     running,
     working,
 )
@@ -82,7 +83,7 @@ def options(
 
 for module in (
     demo, running, working, importing, looking, lettering, grouping, querying, projecting, polling,
-    erasing, doctor,
+    erasing, retaining, doctor,
 ):  # fmt: skip
     module.register(app)
 
