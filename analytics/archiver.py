@@ -240,10 +240,13 @@ class Archiver:
 
         What a crash between publishing and acknowledging left undone is done here.
         """
-        position = (await asyncio.to_thread(self.catalogue.coverage, partition)).position
+        coverage = await asyncio.to_thread(self.catalogue.coverage, partition)
+        position = coverage.position
         settled = self._settled.get(partition)
         generation = self._generation(partition)
         if settled is None or settled.generation != generation:
+            if coverage.chosen:  # before the group says so: retention trims by it
+                await asyncio.to_thread(self._storage.sync, coverage.chosen[-1])
             reader = GroupReader(self._log, GROUP, partition)
             await reader.ensure(position)
             await reader.move(position)

@@ -163,6 +163,9 @@ class BucketStorage:
             raise
         return stored is not None
 
+    def sync(self, segment: Segment) -> None:
+        """Do nothing: an object that can be listed is durable."""
+
     def replace(self, staged: Path, segment: Segment) -> None:
         """Put the staged file in the place of the published one. Copies of that are not used again."""
         self._take(staged, segment, self.objects.put(segment.name, staged))

@@ -44,6 +44,10 @@ class Storage(Protocol):
         """Give the staged file its name, durably; return False where the name was taken."""
         ...
 
+    def sync(self, segment: Segment) -> None:
+        """Make a published segment durable, whose writer may have died before it came to that."""
+        ...
+
     def replace(self, staged: Path, segment: Segment) -> None:
         """Put the staged file in the place of a published one, durably and in one step."""
         ...
@@ -108,6 +112,12 @@ class DirectoryStorage:
         _sync(final.parent)
         staged.unlink()
         return is_new
+
+    def sync(self, segment: Segment) -> None:
+        """Make a published segment durable: its content was synced before it had a name."""
+        folder = self.path(segment).parent
+        for each in (folder, self.root, self.root.parent):
+            _sync(each)
 
     def replace(self, staged: Path, segment: Segment) -> None:
         """Put the staged file, already synced, in the place of the published one.

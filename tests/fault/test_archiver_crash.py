@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from analytics import Archiver, Catalogue, DirectoryStorage, Rolling, Storage
+from analytics import Archiver, Catalogue, DirectoryStorage, Rolling, Segment, Storage
 from analytics.archiver import GROUP
 from analytics.steps import STEPS, Reached, Step
 from bench.events import chat_events
@@ -45,6 +45,28 @@ async def test_each_sequence_is_archived_once_however_often_archivers_die(
     log: EventLog, tmp_path: Path, seed: int
 ) -> None:
     await die_often(log, DirectoryStorage(tmp_path), seed, DEATHS_PER_STEP)
+
+
+async def test_what_a_dead_one_left_without_a_sync_is_synced_by_the_next(
+    log: EventLog, tmp_path: Path
+) -> None:
+    class Watched(DirectoryStorage):
+        def sync(self, segment: Segment) -> None:
+            super().sync(segment)
+            synced.append(segment)
+
+    synced: list[Segment] = []
+    storage = Watched(tmp_path)
+    await log.append([*chat_events(1, seed=1)])
+    dead = Archiver(log, storage, owner="same", reached=dying("linked", 1, Counter()))
+    with pytest.raises(Crash):
+        await dead.run_once()
+    [segment] = storage.segments()
+    async with Archiver(log, storage, owner="same") as survivor:
+        assert await survivor.run_once() == []
+    assert synced == [segment]
+    [group] = await log.client.xinfo_groups(log.keys.stream(partition=segment.partition))
+    assert group["last-delivered-id"].decode() == str(segment.end)
 
 
 @pytest.mark.parametrize("knows_conditions", [True, False])
