@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import suppress
 
-from analytics.catalogue import Catalogue, holding, require
+from analytics.catalogue import Catalogue, require
 from analytics.rows import rebuild
 from analytics.segment import Coverage, Range, cover
 from analytics.segment_reader import SegmentGone, Wanted
@@ -100,7 +100,7 @@ class ArchivedPast:
 
     def _find_in(self, coverage: Coverage, wanted: Wanted, limit: int) -> list[RawEntry]:
         found: list[RawEntry] = []
-        segments = holding(coverage, wanted.within)
+        segments = coverage.holding(wanted.within)
         for segment in reversed(segments) if wanted.newest_first else segments:
             with self._catalogue.open(segment, for_search=True) as reader:
                 found += rebuild(reader.find(wanted, limit - len(found)))
