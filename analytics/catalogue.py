@@ -60,7 +60,7 @@ class Catalogue:
             try:
                 reader = self.open(segment)
             except SegmentGone:
-                if segment == gone:
+                if segment == gone:  # listed again, and gone again: it is no compaction
                     raise
                 # Another file may hold the same by now.
                 gone, coverage = segment, self.coverage(partition)
@@ -86,7 +86,7 @@ def require(coverage: Coverage, partition: int, until_n: int) -> None:
         raise HistoryGap(
             f"the archive of partition {partition} lacks the sequences {gap.first:,} to "
             f"{gap.last:,}.",
-            remedy="`eventlog archive restore` brings them back from a backup or from the log.",
+            remedy="Restore them with `eventlog archive restore`: from a backup, or from the log.",
         )
     raise HistoryGap(
         f"the archive of partition {partition} ends at sequence {end:,}, not at {until_n:,}.",

@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 from analytics.catalogue import Catalogue
 from analytics.columns import SCHEMA
 from analytics.keeping import is_removable
+from analytics.sealing import seal
 from analytics.segment import Segment
 from analytics.segment_facts import Facts, digest_of
-from analytics.segment_writer import check_segment, parquet_options, sync_file
+from analytics.segment_writer import check_segment, parquet_options
 from analytics.steps import Reached, go_on
 
 ROW_GROUP_ROWS = 20_000
@@ -129,7 +130,7 @@ def _write(path: Path, rows: pa.Table, facts: Facts, reached: Reached) -> None:
             writer.write_table(group.cast(schema), row_group_size=len(group))
             reached("writing")
         writer.add_key_value_metadata(facts.metadata())
-    sync_file(path)
+    seal(path)
 
 
 def _order(rows: pa.Table) -> pa.Array:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from analytics.catalogue import Catalogue
 from analytics.columns import SCHEMA
-from analytics.segment import Coverage
+from analytics.sources import Held
 from analytics.storage import DirectoryStorage, Storage
 
 VIEWS = (
@@ -42,7 +42,9 @@ def connect(
     """
     connection = new_connection(memory_limit)
     storage = DirectoryStorage(Path(archive))
-    set_sources(connection, storage, Catalogue(storage).scan(), tail)
+    coverages = Catalogue(storage).scan()
+    held = {partition: Held(each.chosen, each.position) for partition, each in coverages.items()}
+    set_sources(connection, storage, held, tail)
     return connection
 
 
@@ -59,7 +61,7 @@ def new_connection(memory_limit: str = MEMORY_LIMIT) -> duckdb.DuckDBPyConnectio
 def set_sources(
     connection: duckdb.DuckDBPyConnection,
     storage: Storage,
-    coverages: Mapping[int, Coverage],
+    coverages: Mapping[int, Held],
     tail: pa.Table | None,
 ) -> None:
     """Let the views read the segments of these coverages, and `tail`, from the next query on."""

@@ -18,9 +18,10 @@ from analytics.catalogue import Catalogue
 from analytics.columns import SCHEMA, encode_entries
 from analytics.copying import Copy, copy_segment
 from analytics.rows import rebuild
+from analytics.sealing import seal
 from analytics.segment import Segment
 from analytics.segment_facts import Facts
-from analytics.segment_writer import parquet_options, sync_file
+from analytics.segment_writer import parquet_options
 from analytics.storage import Storage
 from eventlog.codec import Codec
 from eventlog.connection import in_our_words
@@ -150,7 +151,7 @@ class _sound:  # noqa: N801 - reads as a word where it is used
         if isinstance(error, pa.ArrowException) and not isinstance(error, MemoryError):
             raise HistoryGap(
                 f"the archive's file {self._segment.name} cannot be read ({error}).",
-                remedy="`eventlog archive restore` brings it back; then erase again.",
+                remedy="Restore it with `eventlog archive restore`, then erase again.",
             ) from error
 
 
@@ -207,7 +208,7 @@ def _write(path: Path, file: pq.ParquetFile, groups: Iterator[pa.Table]) -> None
             writer.write_table(table.cast(schema), row_group_size=len(table))
         ours = {key.encode(): value.encode() for key, value in Facts().metadata().items()}
         writer.add_key_value_metadata({**ours, **kept})
-    sync_file(path)
+    seal(path)
 
 
 def _check(path: Path, old: pq.ParquetFile, segment: Segment) -> None:

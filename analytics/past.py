@@ -17,6 +17,7 @@ from eventlog.past import Stretch
 
 _NOTHING = cover(())
 _LAST = 2**63 - 1
+_TRIES = 3
 
 
 class ArchivedPast:
@@ -82,7 +83,7 @@ class ArchivedPast:
     def _find(self, partition: int, wanted: Wanted, limit: int) -> list[RawEntry]:
         found: list[RawEntry] = []
         seen = self._seen.get(partition, _NOTHING)
-        # Files are only ever added: what lies before a known position needs no new listing.
+        # What lies before a known position needs no new listing, until a file of it was compacted.
         is_known = wanted.within.last <= seen.position.n
         if is_known or not wanted.newest_first:
             with suppress(SegmentGone):
@@ -91,9 +92,15 @@ class ArchivedPast:
                     return found
                 first = max(wanted.within.first, seen.position.n + 1)
                 wanted = wanted._replace(within=Range(first, wanted.within.last))
-        self._seen = self._catalogue.scan()
-        seen = self._seen.get(partition, _NOTHING)
-        found += self._find_in(seen, wanted, limit - len(found))
+        for tries_left in reversed(range(_TRIES)):
+            self._seen = self._catalogue.scan()
+            seen = self._seen.get(partition, _NOTHING)
+            try:
+                found += self._find_in(seen, wanted, limit - len(found))
+                break
+            except SegmentGone:  # compacted since it was listed
+                if not tries_left:
+                    raise
         if seen.stranded and (wanted.newest_first or len(found) < limit):
             require(seen, partition, min(wanted.within.last, seen.stranded[-1].last))
         return found

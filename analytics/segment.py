@@ -106,6 +106,11 @@ class Coverage(NamedTuple):
         return self.chosen[-1].end if self.chosen else START
 
     @property
+    def segments(self) -> tuple[Segment, ...]:
+        """Every file there is."""
+        return (*self.chosen, *self.spare, *self.stranded)
+
+    @property
     def superseded(self) -> tuple[Segment, ...]:
         """Spare files that compacted ones have taken the place of."""
         return tuple(
@@ -134,22 +139,22 @@ class Coverage(NamedTuple):
         )
 
 
-def cover(segments: Iterable[Segment]) -> Coverage:
+def cover(segments: Iterable[Segment], after: int = 0) -> Coverage:
     """Return which of one partition's segments to read, and what is wrong with the rest.
 
-    From the start follow the (after → last] edges, always the one from which most can be reached;
+    From the start, or the sequence `after`, follow the (after → last] edges, always the one from which most can be reached;
     of those a compacted one; then the one that itself reaches furthest; the latest revision on ties.
     """
-    after: defaultdict[int, list[Segment]] = defaultdict(list)
+    edges: defaultdict[int, list[Segment]] = defaultdict(list)
     for segment in sorted(set(segments), key=lambda s: s.last, reverse=True):
-        after[segment.first - 1].append(segment)
+        edges[segment.first - 1].append(segment)
     reach: dict[Segment, int] = {}
     # In falling order of `last`, all that may follow a segment has been seen before it.
-    for segment in sorted((s for found in after.values() for s in found), key=lambda s: -s.last):
-        reach[segment] = max((reach[s] for s in after.get(segment.last, ())), default=segment.last)
+    for segment in sorted((s for found in edges.values() for s in found), key=lambda s: -s.last):
+        reach[segment] = max((reach[s] for s in edges.get(segment.last, ())), default=segment.last)
     chosen: list[Segment] = []
-    end = 0
-    while following := after.get(end):
+    end = after
+    while following := edges.get(end):
         best = max(following, key=lambda s: (reach[s], s.is_compacted, s.last, s.revision))
         chosen.append(best)
         end = best.last

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from analytics.columns import SCHEMA
 from analytics.mirror import MIRRORS
+from analytics.sealing import broken_seal
 from analytics.segment import Range, Segment
 from analytics.segment_facts import FORMAT, Facts
 from analytics.segment_writer import parquet_options
@@ -71,6 +72,9 @@ class SegmentReader:
     def __init__(self, path: Path, segment: Segment, *, for_search: bool = False) -> None:
         self._segment = segment
         with self._sound():
+            why = broken_seal(path, is_whole=False)
+            if why:
+                raise _missing(segment, why)
             self._file = pq.ParquetFile(
                 path,
                 pre_buffer=False,
@@ -285,5 +289,5 @@ def _missing(segment: Segment, why: str, error: type[HistoryGap] = HistoryGap) -
     return error(
         f"the archive's file {segment.name} {why}: sequences {segment.first:,} to "
         f"{segment.last:,} of partition {segment.partition} are missing.",
-        remedy="`eventlog archive restore` brings it back from a backup or from the log.",
+        remedy="Restore it with `eventlog archive restore`: from a backup, or from the log.",
     )

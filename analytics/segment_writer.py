@@ -5,7 +5,6 @@ Synchronous: call `add` in order and `finish` once, in a thread where others mus
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from analytics.columns import SCHEMA, ColumnBuilder
 from analytics.pages import Page
+from analytics.sealing import broken_seal, seal
 from analytics.segment import Segment
 from analytics.segment_facts import Facts, digest_of
 from analytics.steps import Reached, go_on
@@ -79,7 +79,7 @@ class SegmentWriter:
         self._flush()
         self._writer.add_key_value_metadata(Facts().metadata())
         self._writer.close()
-        sync_file(self._path)
+        seal(self._path)
         check_segment(self._path, self._segment)
 
     def abandon(self) -> None:
@@ -99,21 +99,15 @@ class SegmentWriter:
             self._reached("writing")
 
 
-def sync_file(path: Path) -> None:
-    """Return when the file's content is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def check_segment(path: Path, segment: Segment) -> None:
     """Ensure that the file holds each sequence of the segment once, but for those it says it lacks.
 
     Raises EventLogError where it does not: the file must not be published.
     """
     try:
+        why = broken_seal(path, is_whole=True)
+        if why:
+            raise _unfit(segment, why)
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             facts = Facts.read(file.metadata.metadata)
             sequences = file.read(columns=["sequence"]).column(0).combine_chunks()

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from analytics.columns import SCHEMA, encode_pages
 from analytics.pages import Page, PageSize
-from analytics.segment import Coverage
+from analytics.sources import Held
 from eventlog.errors import HistoryGap
 from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
@@ -60,7 +60,7 @@ class LiveTail:
         self._log = log
         self._parts: dict[int, _Part] = {}
 
-    async def refresh(self, coverages: Mapping[int, Coverage]) -> pa.Table:
+    async def refresh(self, coverages: Mapping[int, Held]) -> pa.Table:
         """Return everything after the archive positions, up to the last entry appended by now.
 
         Raises HistoryGap where entries between the two are gone: read the coverages again, the

@@ -17,11 +17,11 @@ from eventlog.event import Event
 from eventlog.log import EventLog
 
 DAYS = 3
-"""Days that are over on which there is something, the last of them yesterday."""
+"""Days that are over on which there is something."""
 
 
 async def put_on_days(
-    log: EventLog, events: Sequence[Event | bytes], *, ago: float = DAYS, days: float = DAYS
+    log: EventLog, events: Sequence[Event | bytes], *, ago: float = DAYS + 1, days: float = DAYS
 ) -> None:
     """Have entries stand in the log as if appended evenly over `days`, beginning `ago` days ago.
 

@@ -43,9 +43,9 @@ async def test_each_sequence_is_there_once_however_often_compactors_die(
     past = ArchivedPast(storage)
     ago = 900.0
     async with Warehouse.open(log, storage.root) as warehouse:
-        while (
-            step := min(COMPACTION_STEPS, key=deaths.__getitem__)
-        ) and deaths[step] < DEATHS_PER_STEP:
+        while (step := min(COMPACTION_STEPS, key=deaths.__getitem__)) and deaths[
+            step
+        ] < DEATHS_PER_STEP:
             if rnd.random() < 0.3:
                 events = [next(source) for _ in range(rnd.randint(30, 150))]
                 await put_on_days(log, events, ago=ago, days=0.4)
