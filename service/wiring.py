@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import asynccontextmanager, suppress
 
 from analytics.archiver import Archiver
+from analytics.compaction import GRACE_S, Compactor
 from analytics.copiers import Copiers
 from analytics.past import ArchivedPast
 from analytics.storage import DirectoryStorage
@@ -37,6 +38,12 @@ def new_archiver(log: EventLog, copiers: Copiers | None = None) -> Archiver:
     return Archiver(log, storage, copiers=copiers)
 
 
+def new_compactor(log: EventLog, grace_s: float = GRACE_S) -> Compactor:
+    """Return a compactor of the log's archive, with the rules of its settings."""
+    storage = DirectoryStorage(log.settings.archive_path, clock=log.clock)
+    return Compactor(log, storage, grace_s=grace_s)
+
+
 def new_past(log: EventLog) -> ArchivedPast:
     """Return what the log's archive holds, for whoever needs entries that left the log."""
     return ArchivedPast(DirectoryStorage(log.settings.archive_path, clock=log.clock))
@@ -62,9 +69,10 @@ async def open_archiver(log: EventLog) -> AsyncIterator[Archiver]:
 
 
 @asynccontextmanager
-async def open_warehouse(log: EventLog) -> AsyncIterator[Warehouse]:
+async def open_warehouse(log: EventLog, *, skip_damaged: bool = False) -> AsyncIterator[Warehouse]:
     """Give a warehouse over the log and its archive."""
-    warehouse = await Warehouse.open(log, log.settings.archive_path)
+    archive = log.settings.archive_path
+    warehouse = await Warehouse.open(log, archive, skip_damaged=skip_damaged)
     try:
         yield warehouse
     finally:
@@ -83,7 +91,7 @@ def new_sweeper(log: EventLog) -> IdleSweeper:
 
 
 class Workers:
-    """Projector, archiver and sweeper in one process."""
+    """Projector, archiver, compactor and sweeper in one process."""
 
     def __init__(
         self, log: EventLog, projections: Sequence[Projection] = DEFAULT_PROJECTIONS
@@ -92,6 +100,7 @@ class Workers:
         self.projector = Projector(log, projections, past=new_past(log))
         self.copiers = new_copiers(log.settings)
         self.archiver = new_archiver(log, self.copiers)
+        self.compactor = new_compactor(log)
         self.sweeper = new_sweeper(log)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -101,7 +110,8 @@ class Workers:
         """
         try:
             async with asyncio.TaskGroup() as tasks:
-                for work in (self.projector.run, self.archiver.run, self._sweep):
+                works = self.projector.run, self.archiver.run, self.compactor.run, self._sweep
+                for work in works:
                     tasks.create_task(self._until_stopped(work, stop))
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
