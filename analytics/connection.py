@@ -71,8 +71,13 @@ def set_sources(
     connection.execute("SET VARIABLE segments = ?::VARCHAR[]", [paths])
     # Views find the files and the tail anew at each use; only from none to some they must change.
     if before is None or before[0] is None or bool(before[0]) != bool(paths):
-        for view in ("archive" if paths else "archive_empty", *VIEWS):
-            connection.execute(_sql(view))
+        try:
+            for view in ("archive" if paths else "archive_empty", *VIEWS):
+                connection.execute(_sql(view))
+        except duckdb.Error:
+            # A file that cannot be read: the views are not there, whatever is listed next time.
+            connection.execute("RESET VARIABLE segments")
+            raise
 
 
 @functools.cache

@@ -57,8 +57,10 @@ async def restore(
         async with lease.hold():
             coverage = await asyncio.to_thread(Catalogue(storage).coverage, partition)
             damaged = await asyncio.to_thread(_damaged, storage, coverage)
-            if damaged or coverage.gaps:
+            is_cut = await _is_cut(log, coverage, partition)
+            if damaged or coverage.gaps or is_cut:
                 work = _Partition(log, storage, backup, partition, damaged)
+                work.head_n = (await log.heads())[partition].n if is_cut else 0
                 left += await work.restore()
                 done += work.done
     return done, left
@@ -74,6 +76,8 @@ class _Partition:
         damaged: set[Segment],
     ) -> None:
         self.done: list[Restored] = []
+        self.head_n = 0
+        """The last sequence that files must have, where the log does not go on after them."""
         self._log = log
         self._storage = storage
         self._backup = backup
@@ -83,12 +87,19 @@ class _Partition:
     async def restore(self) -> list[Left]:
         if self._backup is not None:
             await asyncio.to_thread(self._from_backup, self._backup)
-        for lost in lost_ranges(self._coverage(), self._damaged):
+        for lost in self._lost():
             await self._from_log(lost)
         await asyncio.to_thread(self._delete_damaged)
-        return [
-            Left(self._partition, *lost) for lost in lost_ranges(self._coverage(), self._damaged)
-        ]
+        return [Left(self._partition, *lost) for lost in self._lost()]
+
+    def _lost(self) -> list[Range]:
+        """Return the sequences that no sound file has and one should."""
+        coverage = self._coverage()
+        lost = lost_ranges(coverage, self._damaged)
+        reaches = max([coverage.position.n, *(s.last for s in coverage.segments)])
+        if self.head_n > reaches:
+            lost.append(Range(reaches + 1, self.head_n))
+        return lost
 
     def _coverage(self) -> Coverage:
         return Catalogue(self._storage).coverage(self._partition)
@@ -101,12 +112,13 @@ class _Partition:
                 self._storage.replace(self._copied(backup, segment), segment)
                 self._damaged.discard(segment)
                 self.done.append(Restored(segment, "backup"))
-        for lost in lost_ranges(self._coverage(), self._damaged):
+        for lost in self._lost():
             for segment in sorted(there - self._damaged):
                 overlaps = segment.first <= lost.last and segment.last >= lost.first
-                if overlaps and inspect(backup, segment) is None:
-                    if self._storage.publish(self._copied(backup, segment), segment):
-                        self.done.append(Restored(segment, "backup"))
+                if not overlaps or inspect(backup, segment) is not None:
+                    continue
+                if self._storage.publish(self._copied(backup, segment), segment):
+                    self.done.append(Restored(segment, "backup"))
 
     def _copied(self, backup: Storage, segment: Segment) -> Path:
         staged = self._storage.stage(segment)
@@ -170,6 +182,14 @@ class _Partition:
             if segment.last <= sound.position.n:
                 self._storage.remove(segment)
                 self.done.append(Restored(segment, "deleted"))
+
+
+async def _is_cut(log: EventLog, coverage: Coverage, partition: int) -> bool:
+    """Return whether the log does not go on where the last file ends: a later one is missing."""
+    head = (await log.heads())[partition]
+    end = max([coverage.position, *(s.end for s in coverage.segments)], key=lambda each: each.n)
+    following = await log.read_raw(partition, end, 1)
+    return end.n < head.n and (not following or following[0].id.n != end.n + 1)
 
 
 def _damaged(storage: Storage, coverage: Coverage) -> set[Segment]:

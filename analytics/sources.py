@@ -19,7 +19,7 @@ from analytics.inspecting import Damage, inspect
 from analytics.sealing import broken_seal
 from analytics.segment import Coverage, Range, Segment, cover
 from eventlog.errors import HistoryGap
-from eventlog.ids import EntryId
+from eventlog.ids import START, EntryId
 from eventlog.logs import get_logger
 
 _MAX_LISTINGS = 3
@@ -41,6 +41,9 @@ class Held(NamedTuple):
     """Where the tail begins."""
 
 
+_NOTHING = Held((), START)
+
+
 class Missing(NamedTuple):
     """Rows that a query was answered without."""
 
@@ -60,6 +63,10 @@ class Tail(Protocol):
 
     async def refresh(self, coverages: Mapping[int, Held]) -> pa.Table:
         """Return it; raises HistoryGap where entries between the two are gone."""
+        ...
+
+    async def starts(self, held: Mapping[int, Held]) -> dict[int, EntryId]:
+        """Return where the log goes on after the files, by partition: at once, or after a hole."""
         ...
 
 
@@ -94,11 +101,26 @@ class Sources:
                 if not self._skip_damaged:
                     self._explain(coverages)
                     raise
-            spanned = {p: _spanning(each, self._damaged) for p, each in coverages.items()}
-            self.missing = tuple(lack for each in spanned.values() for lack in each[1])
-            held = {partition: each[0] for partition, each in spanned.items()}
-            _log.warning("rows_missing", where=[str(each) for each in self.missing])
-            return held, await self._tail.refresh(held) if self._tail else None
+            return await self._without(coverages)
+
+    async def _without(
+        self, coverages: Mapping[int, Coverage]
+    ) -> tuple[dict[int, Held], pa.Table | None]:
+        """Return all there is to read, and note what there is not."""
+        held: dict[int, Held] = {}
+        missing: list[Missing] = []
+        for partition, coverage in coverages.items():
+            held[partition], lacks = _spanning(partition, coverage, self._damaged)
+            missing += lacks
+        if self._tail is not None:
+            for partition, start in (await self._tail.starts(held)).items():
+                before = held.get(partition, _NOTHING)
+                held[partition] = Held(before.chosen, start)
+                if start.n > before.position.n:
+                    missing.append(Missing(partition, before.position.n + 1, start.n, ()))
+        self.missing = tuple(missing)
+        _log.warning("rows_missing", where=[str(each) for each in missing])
+        return held, await self._tail.refresh(held) if self._tail else None
 
     async def _follow(
         self, held: dict[int, Held], coverages: Mapping[int, Coverage]
@@ -166,11 +188,12 @@ class Sources:
         return coverages
 
 
-def _spanning(coverage: Coverage, damaged: Mapping[Segment, Damage]) -> tuple[Held, list[Missing]]:
+def _spanning(
+    partition: int, coverage: Coverage, damaged: Mapping[Segment, Damage]
+) -> tuple[Held, list[Missing]]:
     """Return all there is of a partition, beyond gaps too, and what is not there."""
     chosen, position = list(coverage.chosen), coverage.position
     rest, missing = coverage.stranded, list[Missing]()
-    partition = next(iter(coverage.segments or damaged)).partition
     lost = sorted(s for s in damaged if s.partition == partition)
 
     def lacks(last: int) -> None:

@@ -78,6 +78,17 @@ class LiveTail:
             await self._follow(partition, part, head)
         return pa.concat_tables([part.table for part in self._parts.values()])
 
+    async def starts(self, held: Mapping[int, Held]) -> dict[int, EntryId]:
+        """Return where the log goes on after the files, by partition: at once, or after a hole."""
+        found: dict[int, EntryId] = {}
+        for partition, head in enumerate(await self._log.heads()):
+            position = held[partition].position if partition in held else START
+            following = await self._log.read_raw(partition, position, 1)
+            if following and following[0].id.n != position.n + 1:
+                position = EntryId(following[0].id.ms, following[0].id.n - 1)
+            found[partition] = position if following else max(position, head)
+        return found
+
     async def _follow(self, partition: int, part: _Part, head: EntryId) -> None:
         size = PageSize()
         pages: list[Page] = []

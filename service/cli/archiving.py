@@ -170,11 +170,11 @@ def verify(context: typer.Context, as_json: AsJson = False) -> None:
         shown = [each._asdict() for each in findings]
         print_json({"files": files, "is_sound": is_fine, "findings": shown})
     else:
-        _show_findings(findings, files, is_fine=is_fine)
+        _show_findings(findings, files)
     raise typer.Exit(OK if is_fine else INCOMPLETE)
 
 
-def _show_findings(findings: Sequence[Finding], files: int, *, is_fine: bool) -> None:
+def _show_findings(findings: Sequence[Finding], files: int) -> None:
     if findings:
         rows = [
             (
@@ -190,7 +190,10 @@ def _show_findings(findings: Sequence[Finding], files: int, *, is_fine: bool) ->
         ]
         columns = "what", "partition", "first", "last", "seen", "to do", "file"
         print_table(columns, rows, spare=("file",))
-    if is_fine:
+    attention = sum(each.needs_attention for each in findings)
+    if attention:
+        say(f"{many(attention, 'thing')} of {many(files, 'file')} to attend to", "yellow")
+    else:
         say(f"✓ {many(files, 'file')}: every sequence is there, every byte as it was written")
 
 
@@ -338,7 +341,7 @@ async def _restore(
     settings: Settings, source: Path | None
 ) -> tuple[list[Restored], list[Left], bool]:
     async with EventLog.open(settings=settings) as log:
-        backup = None if source is None else DirectoryStorage(source.absolute())
+        backup = None if source is None else DirectoryStorage(source)
         done, left = await restore(log, _storage(settings), backup)
         return done, left, bool(ledger_of(log).read())
 
