@@ -20,7 +20,7 @@ from eventlog.errors import ConfigurationError
 from eventlog.log import EventLog
 from eventlog.settings import Settings
 from service.cli.building_bar import BuildBar
-from service.cli.options import AsJson, examples, run, settings_of
+from service.cli.options import AsJson, examples, is_bare, run, settings_of
 from service.cli.output import INCOMPLETE, OK, console, many, print_json, print_table, say
 from service.wiring import new_compactor
 
@@ -33,7 +33,7 @@ Days = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(
-        no_args_is_help=True,
+        invoke_without_command=True,
         help="List, verify, compact and restore the archive's files.",
         epilog=examples(
             "eventlog archive list",
@@ -42,6 +42,7 @@ def register(app: typer.Typer) -> None:
             "eventlog archive restore --from /backup/archive",
         ),
     )
+    group.callback()(overview)
     group.command("list", epilog=examples("eventlog archive list --files"))(list_files)
     group.command("verify", epilog=examples("eventlog archive verify --json"))(verify)
     group.command(
@@ -57,6 +58,12 @@ def register(app: typer.Typer) -> None:
 
 
 # --- list
+
+
+def overview(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show what the archive holds of each partition and day."""
+    if is_bare(context):
+        list_files(context, as_json=as_json)
 
 
 def list_files(
