@@ -2,6 +2,7 @@
 
 from analytics.archiver import Archiver, Rolling
 from analytics.catalogue import Catalogue
+from analytics.compaction import Compactor
 from analytics.connection import VIEWS, connect
 from analytics.copiers import Copiers
 from analytics.past import ArchivedPast
@@ -15,6 +16,7 @@ __all__ = [
     "ArchivedPast",
     "Archiver",
     "Catalogue",
+    "Compactor",
     "Copiers",
     "Coverage",
     "DirectoryStorage",

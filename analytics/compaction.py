@@ -322,10 +322,10 @@ async def finish_noted(
         assert target is not None
         assert None not in sources
         work = Work(target, tuple(s for s in sources if s is not None), noted.removing)
-        with contextlib.suppress(SegmentGone):  # another file has long taken their place
+        try:
             await _finish(log, catalogue, work, reached)
-            continue
-        await _forget(log, work)
+        except SegmentGone:  # other files have long taken the place of its sources
+            await _forget(log, work)
     return len(notes)
 
 

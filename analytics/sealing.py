@@ -1,6 +1,6 @@
 """A checksum over every byte of a segment: Parquet's own cover the pages, but not what leads to them.
 
-    … row groups … │ "eventlog" │ digest of what is before │ digest of what is after │ footer  length  PAR1
+    … row groups … │ mark │ digest of what is before │ digest of what is after │ footer  length  PAR1
 
 Parquet finds its footer from the end and everything else from the start, so what stands between the
 last row group and the footer is nobody's; any reader passes over it. A damaged footer has to be seen
@@ -14,13 +14,15 @@ import os
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-_MARK = b"eventlog"
+_MARK = b"\x93evseal\n"
 _DIGEST_BYTES = 16
 _SEAL_BYTES = len(_MARK) + 2 * _DIGEST_BYTES
 _TAIL_BYTES = 8
 """The footer's length, and PAR1."""
 
 _CHUNK_BYTES = 1024 * 1024
+
+_LONGEST_FOOTER_BYTES = 16 * 1024 * 1024
 
 
 class _Ends(NamedTuple):
@@ -63,7 +65,11 @@ def broken_seal(path: Path, *, is_whole: bool) -> str | None:
 
 
 def _ends(file: BinaryIO) -> _Ends:
-    """Return a file's ends. Raises ValueError where it does not end as Parquet does."""
+    """Return a file's ends.
+
+    Raises ValueError where it does not end as Parquet does, or its seal stands elsewhere than the
+    footer's length says.
+    """
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _TAIL_BYTES))
     tail = file.read()
@@ -74,6 +80,9 @@ def _ends(file: BinaryIO) -> _Ends:
     before = file.read(start - file.tell())
     footer = file.read()
     if not before.startswith(_MARK):
+        file.seek(max(0, size - _LONGEST_FOOTER_BYTES))
+        if _MARK in file.read():
+            raise ValueError("has a bad checksum")
         return _Ends(start, b"", footer)
     return _Ends(start - _SEAL_BYTES, before[len(_MARK) :], footer)
 

@@ -119,7 +119,7 @@ class Sources:
                 if start.n > before.position.n:
                     missing.append(Missing(partition, before.position.n + 1, start.n, ()))
         self.missing = tuple(missing)
-        _log.warning("rows_missing", where=[str(each) for each in missing])
+        _log.info("rows_missing", where=[str(each) for each in missing])
         return held, await self._tail.refresh(held) if self._tail else None
 
     async def _follow(

@@ -279,7 +279,7 @@ async def test_a_compactor_that_slept_through_an_erasure_brings_nothing_back(
     server_url: str, tmp_path: Path, step: str
 ) -> None:
     """It has read what was to be erased, and its lease has lapsed, when the erasure begins."""
-    async with opened(server_url, tmp_path, lease_ttl_ms=200) as log:
+    async with opened(server_url, tmp_path, lease_ttl_ms=1000) as log:
         storage = storage_in(tmp_path)
         said: list[Event] = [MessageReceived(conversation=CHAT, text=SECRET) for _ in range(40)]
         await put_on_days(log, said)

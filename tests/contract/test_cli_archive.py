@@ -63,7 +63,7 @@ async def test_list_compact_verify_and_the_rules(cli: Cli) -> None:
 
 
 async def test_damage_is_told_and_mended(cli: Cli) -> None:
-    segment = sorted(storage_of(cli).segments())[0]
+    segment = min(storage_of(cli).segments())
     path = storage_of(cli).path(segment)
     path.write_bytes(path.read_bytes()[:-20])
     found = await cli.run("archive", "verify")

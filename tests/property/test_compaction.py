@@ -95,7 +95,7 @@ async def test_every_way_of_reading_gives_what_it_gave_before(
         server_url, key_prefix=f"compact{seed}", partition_count=2, data_dir=str(tmp_path)
     ) as log:
         storage = storage_in(tmp_path)
-        events = shuffled(rnd, random_events(rnd, 400), WRECK, CUSTOM, WRECK)
+        events = shuffled(rnd, random_events(rnd, 250), WRECK, CUSTOM, WRECK)
         await put_on_days(log, events)
         await archive(log, storage, max_rows=rnd.randint(20, 90))
         world, past = ArchivedWorld(log, storage), ArchivedPast(storage)
