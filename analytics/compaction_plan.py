@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from analytics.segment import Coverage, Range, Segment, day_end_ms
 
-MAX_ROWS = 250_000
-"""Of a compacted file: what reads it in the order of the log holds it in memory, some 60 MB of chat."""
+MAX_ROWS = 125_000
+"""Of a compacted file: what reads it in the order of the log holds it in memory, some 30 MB of chat."""
 
-MAX_BYTES = 64 * 1024 * 1024
+MAX_BYTES = 32 * 1024 * 1024
 """The same, by the size of its columns before compression, for large events."""
 
 CLOSED_AFTER_MS = 60_000
