@@ -3,6 +3,7 @@
 from analytics.archiver import Archiver, Rolling
 from analytics.bucket import BucketStorage
 from analytics.catalogue import Catalogue
+from analytics.compaction import Compactor
 from analytics.connection import VIEWS, connect
 from analytics.copiers import Copiers
 from analytics.opening import open_storage, storage_of
@@ -22,6 +23,7 @@ __all__ = [
     "Archiver",
     "BucketStorage",
     "Catalogue",
+    "Compactor",
     "Copiers",
     "Coverage",
     "DirectoryStorage",

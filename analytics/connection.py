@@ -17,7 +17,7 @@ import pyarrow as pa
 from analytics.catalogue import Catalogue
 from analytics.columns import SCHEMA
 from analytics.opening import open_storage
-from analytics.segment import Coverage
+from analytics.sources import Held
 from analytics.storage import Storage
 
 VIEWS = (
@@ -43,7 +43,9 @@ def connect(
     """
     connection = new_connection(memory_limit)
     storage = open_storage(archive)
-    set_sources(connection, storage, Catalogue(storage).scan(), tail)
+    coverages = Catalogue(storage).scan()
+    held = {partition: Held(each.chosen, each.position) for partition, each in coverages.items()}
+    set_sources(connection, storage, held, tail)
     return connection
 
 
@@ -60,7 +62,7 @@ def new_connection(memory_limit: str = MEMORY_LIMIT) -> duckdb.DuckDBPyConnectio
 def set_sources(
     connection: duckdb.DuckDBPyConnection,
     storage: Storage,
-    coverages: Mapping[int, Coverage],
+    coverages: Mapping[int, Held],
     tail: pa.Table | None,
 ) -> None:
     """Let the views read the segments of these coverages, and `tail`, from the next query on."""
@@ -71,8 +73,13 @@ def set_sources(
     connection.execute("SET VARIABLE segments = ?::VARCHAR[]", [paths])
     # Views find the files and the tail anew at each use; only from none to some they must change.
     if before is None or before[0] is None or bool(before[0]) != bool(paths):
-        for view in ("archive" if paths else "archive_empty", *VIEWS):
-            connection.execute(_sql(view))
+        try:
+            for view in ("archive" if paths else "archive_empty", *VIEWS):
+                connection.execute(_sql(view))
+        except duckdb.Error:
+            # A file that cannot be read: the views are not there, whatever is listed next time.
+            connection.execute("RESET VARIABLE segments")
+            raise
 
 
 @functools.cache

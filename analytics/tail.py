@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from analytics.columns import SCHEMA, encode_pages
 from analytics.pages import Page, PageSize
-from analytics.segment import Coverage
+from analytics.sources import Held
 from eventlog.errors import HistoryGap
 from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
@@ -60,7 +60,7 @@ class LiveTail:
         self._log = log
         self._parts: dict[int, _Part] = {}
 
-    async def refresh(self, coverages: Mapping[int, Coverage]) -> pa.Table:
+    async def refresh(self, coverages: Mapping[int, Held]) -> pa.Table:
         """Return everything after the archive positions, up to the last entry appended by now.
 
         Raises HistoryGap where entries between the two are gone: read the coverages again, the
@@ -77,6 +77,17 @@ class LiveTail:
             part.begin_at(coverage.position if coverage else START)
             await self._follow(partition, part, head)
         return pa.concat_tables([part.table for part in self._parts.values()])
+
+    async def starts(self, held: Mapping[int, Held]) -> dict[int, EntryId]:
+        """Return where the log goes on after the files, by partition: at once, or after a hole."""
+        found: dict[int, EntryId] = {}
+        for partition, head in enumerate(await self._log.heads()):
+            position = held[partition].position if partition in held else START
+            following = await self._log.read_raw(partition, position, 1)
+            if following and following[0].id.n != position.n + 1:
+                position = EntryId(following[0].id.ms, following[0].id.n - 1)
+            found[partition] = position if following else max(position, head)
+        return found
 
     async def _follow(self, partition: int, part: _Part, head: EntryId) -> None:
         size = PageSize()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,12 +11,13 @@ from typing import Any, Self
 import duckdb
 import pyarrow as pa
 
+from analytics.catalogue import Catalogue
 from analytics.connection import MEMORY_LIMIT, VIEWS, new_connection, set_sources
 from analytics.opening import open_storage
-from analytics.segment import Coverage
-from analytics.sources import Sources
+from analytics.sources import Held, Missing, Sources
 from analytics.storage import Storage
-from eventlog.errors import QueryFailed
+from analytics.tail import LiveTail
+from eventlog.errors import EventLogError, HistoryGap, QueryFailed
 from eventlog.log import EventLog
 
 _READING = frozenset(
@@ -26,6 +27,8 @@ _READING = frozenset(
         duckdb.StatementType.MULTI,  # PIVOT: it finds its columns first
     }
 )
+_MAX_TRIES = 10
+"""Of one query: each but the last finds a file that is damaged or gone."""
 
 
 class Warehouse:
@@ -36,10 +39,16 @@ class Warehouse:
     """
 
     def __init__(
-        self, log: EventLog | None, storage: Storage, *, memory_limit: str = MEMORY_LIMIT
+        self,
+        log: EventLog | None,
+        storage: Storage,
+        *,
+        memory_limit: str = MEMORY_LIMIT,
+        skip_damaged: bool = False,
     ) -> None:
         self._storage = storage
-        self._sources = Sources(log, storage)
+        tail = LiveTail(log) if log is not None else None
+        self._sources = Sources(Catalogue(storage), tail, skip_damaged=skip_damaged)
         self._memory_limit = memory_limit
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._lock = asyncio.Lock()
@@ -51,18 +60,20 @@ class Warehouse:
         archive: Path | str | None = None,
         *,
         memory_limit: str = MEMORY_LIMIT,
+        skip_damaged: bool = False,
     ) -> Self:
         """Return the warehouse, to be entered with `async with` or awaited.
 
-        `archive` is a path or `s3://BUCKET/PREFIX` and defaults to the log's setting. Without a log
-        the archive alone is queried, and no server is needed.
+        `archive` defaults to the log's setting. Without a log the archive alone is queried, and no
+        server is needed. With `skip_damaged` a query goes on without the rows of damaged files that
+        nothing else has; `missing` then says which.
         """
         if archive is None:
             if log is None:
                 raise QueryFailed("neither a log nor an archive to query was given.")
             archive = log.settings.archive_place
         storage = open_storage(archive, log.settings if log is not None else None)
-        return cls(log, storage, memory_limit=memory_limit)
+        return cls(log, storage, memory_limit=memory_limit, skip_damaged=skip_damaged)
 
     async def __aenter__(self) -> Self:
         self._connection = await asyncio.to_thread(new_connection, self._memory_limit)
@@ -90,28 +101,39 @@ class Warehouse:
         """Return the result of one reading statement over all that was appended before the call.
 
         `?` in the text stands for the next of `parameters`. Raises QueryFailed with DuckDB's own
-        words; HistoryGap where entries are neither in the archive nor in the log. A cancelled call
-        stops the query.
+        words; HistoryGap where entries are neither in the archive nor in the log, naming the file
+        where one is damaged. A cancelled call stops the query.
         """
         async with self._lock:
             connection = self._opened()
             require_reading(connection, sql)
-            coverages, tail = await self._sources.snapshot()
-            return await _interruptible(connection, self._run, coverages, tail, sql, parameters)
+            for _ in range(_MAX_TRIES):
+                held, tail = await self._sources.take()
+                try:
+                    return await _interruptible(connection, self._run, held, tail, sql, parameters)
+                except (duckdb.Error, RuntimeError) as error:
+                    problem: EventLogError = failure(error)
+                    if not await self._sources.learn(error, held):
+                        break
+                except HistoryGap as gone:  # compacted since it was listed; if not, it is lost
+                    problem = gone
+            raise problem from None
+
+    @property
+    def missing(self) -> tuple[Missing, ...]:
+        """Rows that the last query was answered without; always none without `skip_damaged`."""
+        return self._sources.missing
 
     def _run(
         self,
-        coverages: Mapping[int, Coverage],
+        held: dict[int, Held],
         tail: pa.Table | None,
         sql: str,
         parameters: Sequence[Any],
     ) -> pa.Table:
         connection = self._opened()
-        try:
-            set_sources(connection, self._storage, coverages, tail)
-            return connection.sql(sql, params=list(parameters) or None).to_arrow_table()
-        except duckdb.Error as error:
-            raise failure(error) from None
+        set_sources(connection, self._storage, held, tail)
+        return connection.sql(sql, params=list(parameters) or None).to_arrow_table()
 
     def _opened(self) -> duckdb.DuckDBPyConnection:
         if self._connection is None:
@@ -137,7 +159,7 @@ def require_reading(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
         )
 
 
-def failure(error: duckdb.Error) -> QueryFailed:
+def failure(error: duckdb.Error | RuntimeError) -> QueryFailed:
     """Return DuckDB's error as ours, with the views there are."""
     return QueryFailed(
         str(error).rstrip(),

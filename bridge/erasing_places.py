@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from analytics.catalogue import Catalogue
+from analytics.compaction import finish_noted
 from analytics.erasing import Changes, rewrite_segment, segment_changes, write_planned
 from analytics.past import ArchivedPast
 from analytics.segment import Segment
@@ -148,6 +149,8 @@ class Places:
             self._reached("plan_written")
         total, lease = 0, self._lease(partition)
         async with lease.hold():
+            # A compactor that sleeps may hold what was read before this: its file is to be there first.
+            await finish_noted(self._log, Catalogue(self._storage), partition)
             for segment in await asyncio.to_thread(_segments, self._storage, partition):
                 stamp = await asyncio.to_thread(_stamp, self._storage.path(segment))
                 if stamp is not None and self._run.clean.get(segment) != stamp:

@@ -99,6 +99,10 @@ class Keys:
         """Hash: sequence after which a segment begins → its last sequence, while it is written."""
         return self._of(partition, "archive-plan")
 
+    def compaction_plan(self, partition: int) -> str:
+        """Hash: name of a compacted file → what it is made of, as JSON, while it is written."""
+        return self._of(partition, "compaction-plan")
+
     # --- handling a partition's entries, by group
     def work(self, partition: int, group: str) -> str:
         """Hash: how far entries were delivered, which are in hand, the last settlement."""

@@ -65,6 +65,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Of an S3-compatible server; None is what `AWS_ENDPOINT_URL` says, else Amazon's."""
     s3_region: str | None = None
     """Of the bucket; None is what the SDK finds (`AWS_REGION`, `AWS_PROFILE`)."""
+    archive_keep_days: dict[str, Annotated[int, Meta(ge=1)]] = {}
+    """Days that the archive keeps events of a type, in the environment `bridge.event=30,my.type=7`."""
     spool_dir: str | None = None
     """Where appends wait for a server that is away; None: they fail with LogUnavailable."""
     spool_max_bytes: Annotated[int, Meta(ge=4096)] = 1024**3
@@ -191,6 +193,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
     A password is among them: hand them over as an environment, not on a command line.
     """
     values = msgspec.structs.asdict(settings)
+    values["archive_keep_days"] = _as_text(settings.archive_keep_days) or None
     return {
         variable: str(values[name])
         for variable, name in _ENVIRONMENT.items()
@@ -261,6 +264,20 @@ def _from_file(file: Path | None, environment: Mapping[str, str]) -> tuple[str, 
         raise ConfigurationError(f"cannot read settings from {path}: {error}.") from None
 
 
+def _named_numbers(text: str) -> dict[str, str]:
+    """Return what `name=number,name=number` says; what is no such text is left to be refused.
+
+    >>> _named_numbers("bridge.event=30, my.type=7")
+    {'bridge.event': '30', 'my.type': '7'}
+    """
+    pairs = (part.partition("=") for part in text.split(",") if part.strip())
+    return {name.strip(): number.strip() for name, _, number in pairs}
+
+
+def _as_text(numbers: Mapping[str, int]) -> str:
+    return ",".join(f"{name}={number}" for name, number in numbers.items())
+
+
 def _convert(values: dict[str, Any], sources: dict[str, str]) -> Settings:
     unknown = sorted(values.keys() - set(Settings.__struct_fields__))
     if unknown:
@@ -268,11 +285,13 @@ def _convert(values: dict[str, Any], sources: dict[str, str]) -> Settings:
             f"unknown setting {unknown[0]!r} in {sources[unknown[0]]}.",
             remedy=f"Known: {', '.join(Settings.__struct_fields__)}.",
         )
+    if isinstance(values.get("archive_keep_days"), str):
+        values = {**values, "archive_keep_days": _named_numbers(values["archive_keep_days"])}
     try:
         # Environment variables are text, so numbers written as text are accepted.
         settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
-        found = re.search(r"`\$\.(\w+)`", str(error))
+        found = re.search(r"`\$\.(\w+)", str(error))
         name = found[1] if found else "?"
         reason = str(error).split(" - at ")[0]
         raise ConfigurationError(

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import asynccontextmanager, suppress
 
 from analytics.archiver import Archiver
+from analytics.compaction import GRACE_S, Compactor
 from analytics.copiers import Copiers
 from analytics.opening import storage_of
 from analytics.past import ArchivedPast
@@ -36,6 +37,11 @@ _log = get_logger("service")
 def new_archiver(log: EventLog, copiers: Copiers | None = None) -> Archiver:
     """Return an archiver of the log into the archive its settings name."""
     return Archiver(log, storage_of(log.settings, clock=log.clock), copiers=copiers)
+
+
+def new_compactor(log: EventLog, grace_s: float = GRACE_S) -> Compactor:
+    """Return a compactor of the log's archive, with the rules of its settings."""
+    return Compactor(log, storage_of(log.settings, clock=log.clock), grace_s=grace_s)
 
 
 def new_past(log: EventLog) -> ArchivedPast:
@@ -68,9 +74,9 @@ async def open_archiver(log: EventLog) -> AsyncIterator[Archiver]:
 
 
 @asynccontextmanager
-async def open_warehouse(log: EventLog) -> AsyncIterator[Warehouse]:
+async def open_warehouse(log: EventLog, *, skip_damaged: bool = False) -> AsyncIterator[Warehouse]:
     """Give a warehouse over the log and its archive."""
-    warehouse = await Warehouse.open(log)
+    warehouse = await Warehouse.open(log, skip_damaged=skip_damaged)
     try:
         yield warehouse
     finally:
@@ -98,7 +104,7 @@ def new_sweeper(log: EventLog) -> IdleSweeper:
 
 
 class Workers:
-    """Projector, archiver, sweeper and retention in one process."""
+    """Projector, archiver, compactor, sweeper and retention in one process."""
 
     def __init__(
         self, log: EventLog, projections: Sequence[Projection] = DEFAULT_PROJECTIONS
@@ -107,6 +113,7 @@ class Workers:
         self.projector = Projector(log, projections, past=new_past(log))
         self.copiers = new_copiers(log.settings)
         self.archiver = new_archiver(log, self.copiers)
+        self.compactor = new_compactor(log)
         self.sweeper = new_sweeper(log)
         self.retention = new_retention(log)
 
@@ -117,7 +124,10 @@ class Workers:
         """
         try:
             async with asyncio.TaskGroup() as tasks:
-                works = self.projector.run, self.archiver.run, self._sweep, self.retention.run
+                works = (
+                    self.projector.run, self.archiver.run, self.compactor.run, self._sweep,
+                    self.retention.run,
+                )  # fmt: skip
                 for work in works:
                     tasks.create_task(self._until_stopped(work, stop))
         except ExceptionGroup as group:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
+from analytics.catalogue import Catalogue
 from analytics.columns import SCHEMA
 from analytics.connection import VIEWS
 from analytics.opening import open_storage
@@ -19,8 +20,9 @@ from analytics.sandbox import landlock
 from analytics.sandbox.limits import Limits
 from analytics.sandbox.process import CagedProcess, timed_out
 from analytics.sandbox.wire import Answer, Mode, Request, SegmentFile
-from analytics.sources import Snapshot, Sources
+from analytics.sources import Held, Sources
 from analytics.storage import Storage
+from analytics.tail import LiveTail
 from eventlog.errors import (
     ConfigurationError,
     HistoryGap,
@@ -57,7 +59,9 @@ class Sandbox:
     ) -> None:
         self.limits = limits or Limits()
         self.mode: Mode = mode or find_mode()
-        self._sources = Sources(log, storage)
+        tail = LiveTail(log) if log is not None else None
+        self._sources = Sources(Catalogue(storage), tail, skip_damaged=False)
+        self._taking = asyncio.Lock()
         self._storage = storage
         self._turn = asyncio.Semaphore(running_count)
         self._spare_count = spare_count
@@ -116,10 +120,11 @@ class Sandbox:
         sent = _sent(sql, parameters, limits)
         async with self._turn:
             for _ in range(_MAX_SNAPSHOTS):
-                snapshot = await self._sources.snapshot()
-                request = await asyncio.to_thread(self._request, sql, limits, snapshot)
+                async with self._taking:  # the tail is kept between queries
+                    held, tail = await self._sources.take()
+                request = await asyncio.to_thread(self._request, sql, limits, held)
                 async with self._process() as process:
-                    tail = SCHEMA.empty_table() if snapshot.tail is None else snapshot.tail
+                    tail = SCHEMA.empty_table() if tail is None else tail
                     answer, table = await process.ask(request, sent, tail)
                 if answer.outcome != "segment_gone":
                     return _told(answer, table, limits)
@@ -128,15 +133,15 @@ class Sandbox:
             remedy="Restore the missing segment from a backup.",
         )
 
-    def _request(self, sql: str, limits: Limits, snapshot: Snapshot) -> Request:
+    def _request(self, sql: str, limits: Limits, held: Mapping[int, Held]) -> Request:
         return Request(
             sql=sql,
             limits=limits,
             mode=self.mode,
             segments=[
                 SegmentFile(str(self._storage.path(segment)), segment.name)
-                for coverage in snapshot.coverages.values()
-                for segment in coverage.chosen
+                for each in held.values()
+                for segment in each.chosen
             ],
             views=[_sql(view) for view in VIEWS],
             archive_view=_sql("archive"),

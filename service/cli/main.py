@@ -14,6 +14,7 @@ import typer
 from eventlog.errors import ConfigurationError, EventLogError, InvalidQuery
 from eventlog.settings import load_settings, mask_url
 from service.cli import (
+    archiving,
     demo,
     doctor,
     erasing,
@@ -83,7 +84,7 @@ def options(
 
 for module in (
     demo, running, working, importing, looking, lettering, grouping, querying, projecting, polling,
-    erasing, retaining, doctor,
+    archiving, erasing, retaining, doctor,
 ):  # fmt: skip
     module.register(app)
 

@@ -9,11 +9,12 @@ from typing import Annotated
 import pyarrow as pa
 import typer
 
+from analytics.sources import Missing
 from eventlog.errors import ConfigurationError
 from eventlog.log import EventLog
 from eventlog.settings import Settings
 from service.cli.options import examples, run, settings_of
-from service.cli.output import binary_output, print_table, say, sql_cell
+from service.cli.output import INCOMPLETE, binary_output, print_table, say, sql_cell
 from service.cli.results import Format, format_of, write
 from service.wiring import open_sandbox, open_warehouse
 
@@ -55,15 +56,24 @@ def register(app: typer.Typer) -> None:
                 help="Run it in a process that can read the archive and nothing else, for 10 s.",
             ),
         ] = False,
+        skip_damaged: Annotated[
+            bool,
+            typer.Option(
+                "--skip-damaged", help="Go on without rows that only a damaged or lost file had."
+            ),
+        ] = False,
     ) -> None:
         """Query archive and live log as one with SQL.
 
-        JSON is one document a line. Times are UTC.
+        JSON is one document a line. Times are UTC. A damaged file of the archive ends the query, unless
+        it may be skipped; exit code 3 says that rows are missing.
         """
         chosen = _chosen(Format.JSON if as_json else output_format, output)
-        table = run(
-            _query(settings_of(context), _read_input() if sql == "-" else sql, untrusted=untrusted)
-        )
+        if untrusted and skip_damaged:
+            raise typer.BadParameter("--untrusted and --skip-damaged do not go together.")
+        text = _read_input() if sql == "-" else sql
+        asked = _query(settings_of(context), text, untrusted=untrusted, skip_damaged=skip_damaged)
+        table, missing = run(asked)
         if output is not None:
             _write_file(table, chosen, output)
         elif chosen is Format.TABLE:
@@ -71,6 +81,10 @@ def register(app: typer.Typer) -> None:
         else:
             with binary_output() as file:
                 write(table, chosen, file)
+        for lack in missing:
+            say(f"answered without {lack}; `eventlog archive restore` may bring it back", "yellow")
+        if missing:
+            raise typer.Exit(INCOMPLETE)
 
 
 def _chosen(asked: Format | None, output: Path | None) -> Format:
@@ -92,13 +106,16 @@ def _read_input() -> str:
         raise typer.BadParameter("standard input is not UTF-8.") from None
 
 
-async def _query(settings: Settings, sql: str, *, untrusted: bool) -> pa.Table:
+async def _query(
+    settings: Settings, sql: str, *, untrusted: bool, skip_damaged: bool
+) -> tuple[pa.Table, tuple[Missing, ...]]:
+    """Return the result, and what it was found without."""
     async with EventLog.open(settings=settings) as log:
         if untrusted:
             async with open_sandbox(log, spare_count=0) as sandbox:
-                return await sandbox.query(sql)
-        async with open_warehouse(log) as warehouse:
-            return await warehouse.query(sql)
+                return await sandbox.query(sql), ()
+        async with open_warehouse(log, skip_damaged=skip_damaged) as warehouse:
+            return await warehouse.query(sql), warehouse.missing
 
 
 def _write_file(table: pa.Table, chosen: Format, output: Path) -> None:

@@ -44,6 +44,6 @@ async def _up(settings: Settings, projections: Sequence[Projection]) -> None:
         where = mask_url(settings.url) if settings.url else f"embedded in {settings.data_path}"
         say(f"log {settings.key_prefix!r} on {where}")
         say(f"archive in {settings.archive_place}")
-        say("projector, archiver, sweeper and retention are running; Ctrl-C stops them")
+        say("projector, archiver, compactor, sweeper and retention are running; Ctrl-C stops them")
         await Workers(log, projections).run(stop)
         say("stopped, nothing in hand")
