@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from analytics.archiver import Archiver
 from analytics.copiers import Copiers
 from analytics.past import ArchivedPast
-from analytics.storage import DirectoryStorage
+from analytics.storage import DirectoryStorage, Storage
 from analytics.warehouse import Warehouse
 from consumers.sweeper import IdleSession, IdleSweeper
 from eventlog.errors import EventLogError
@@ -40,6 +40,11 @@ def new_archiver(log: EventLog, copiers: Copiers | None = None) -> Archiver:
 def new_past(log: EventLog) -> ArchivedPast:
     """Return what the log's archive holds, for whoever needs entries that left the log."""
     return ArchivedPast(DirectoryStorage(log.settings.archive_path, clock=log.clock))
+
+
+def new_storage(settings: Settings) -> Storage:
+    """Return where the settings keep the archive."""
+    return DirectoryStorage(settings.archive_path)
 
 
 def open_log(settings: Settings, projections: Iterable[Projection]) -> EventLog:

@@ -14,6 +14,7 @@ import typer
 from eventlog.errors import ConfigurationError, EventLogError, InvalidQuery
 from eventlog.settings import load_settings, mask_url
 from service.cli import (
+    backing_up,
     demo,
     doctor,
     erasing,
@@ -80,7 +81,7 @@ def options(
 
 for module in (
     demo, running, working, importing, looking, lettering, grouping, querying, projecting, polling,
-    erasing, doctor,
+    erasing, backing_up, doctor,
 ):  # fmt: skip
     module.register(app)
 
