@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from analytics.backup.counting import Counted
 from analytics.backup.files import copy_hashed
@@ -28,13 +30,13 @@ from analytics.backup.standing import Kind, Standing, judge, read_standing
 from analytics.backup.steps import Progress, Reached, Tell, go_on, tell_nobody
 from analytics.backup.verifying import require_whole
 from analytics.catalogue import Catalogue
-from analytics.segment import cover
+from analytics.segment import Segment, cover
 from analytics.storage import Storage
 from eventlog.clock import SYSTEM_CLOCK
 from eventlog.codec import Codec
 from eventlog.connection import in_our_words
 from eventlog.entry import RawEntry
-from eventlog.errors import RestoreRefused
+from eventlog.errors import HistoryGap, RestoreRefused
 from eventlog.ids import EntryId, new_event_id
 from eventlog.keys import Keys, is_of_whole, leased_group, log_pattern, partition_in
 from eventlog.log import EventLog
@@ -93,9 +95,19 @@ async def restore(
     """
     async with reached_server(settings) as server:
         work = _Restoring(settings, storage, server.client, codec, on_progress, reached)
-        with in_our_words(settings):
+        with _server_words(settings):
             source = await work.source(folder)
             return await work.run(source, overwrite=overwrite)
+
+
+@contextmanager
+def _server_words(settings: Settings) -> Iterator[None]:
+    """Put what the server says in our words; a full disk is not a server out of reach."""
+    try:
+        yield
+    except RedisError:
+        with in_our_words(settings):
+            raise
 
 
 async def complete(log: EventLog) -> None:
@@ -214,23 +226,37 @@ class _Restoring:
         ]
 
     def _publish(self, source: Source) -> None:
-        """Put the backup's segments into the archive, except what it has."""
+        """Put the backup's segments into the archive, except what it has.
+
+        What it has is as it was, or was rewritten since, by erasing; what cannot be read is replaced.
+        """
         there = self._catalogue.scan()
-        missing = [
-            piece
-            for partition, base in enumerate(source.bases)
-            for piece in base.archived
-            if piece.segment.last > there.get(partition, cover(())).position.n
-        ]
-        for done, (path, segment) in enumerate(missing):
-            self._tell(Progress("archive", done, len(missing)))
-            staged = self._storage.stage(segment)
-            try:
-                copy_hashed(path, staged)
+        present = set(self._storage.segments())
+        pieces = [piece for base in source.bases for piece in base.archived]
+        for done, (path, segment) in enumerate(pieces):
+            self._tell(Progress("archive", done, len(pieces)))
+            is_damaged = segment in present and self._is_damaged(segment)
+            if is_damaged or segment.last > there.get(segment.partition, cover(())).position.n:
+                self._put(path, segment, replace=is_damaged)
+
+    def _put(self, path: Path, segment: Segment, *, replace: bool) -> None:
+        staged = self._storage.stage(segment)
+        try:
+            copy_hashed(path, staged)
+            if replace:
+                self._storage.replace(staged, segment)
+            else:
                 self._storage.publish(staged, segment)
-            finally:
-                staged.unlink(missing_ok=True)
-            self._reached("published")
+        finally:
+            staged.unlink(missing_ok=True)
+        self._reached("published")
+
+    def _is_damaged(self, segment: Segment) -> bool:
+        try:
+            with self._catalogue.open(segment):
+                return False
+        except HistoryGap:
+            return True
 
     # --- the log as a whole ----------------------------------------------------------------------
 

@@ -86,7 +86,7 @@ def judge(
         return "empty"
     if overwrite:
         return "replaced"
-    if marker is not None:
+    if marker is not None and marker.source != source:
         raise RestoreRefused(
             "an unfinished restore of something else is there.",
             remedy="Repeat that one, or give it up with --overwrite.",
