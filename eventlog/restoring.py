@@ -94,4 +94,4 @@ async def reached_server(settings: Settings) -> AsyncIterator[Reached]:
             await client.aclose()
     finally:
         if embedded is not None:
-            embedded.release()
+            await asyncio.to_thread(embedded.release)

@@ -15,10 +15,12 @@ from analytics.backup.steps import Tell as Tell
 from bridge.erasing import Report, erase_again, ledger_of
 from consumers.registration import check_name, register
 from eventlog.codec import Codec
+from eventlog.group import GroupReader
 from eventlog.log import EventLog
 from eventlog.settings import Settings
 from projections.building.rebuilding import check_history
 from projections.builtin import DEFAULT_PROJECTIONS
+from projections.folding.letters import GROUP
 from projections.projecting.projector import Projector
 from projections.projection import Projection
 from projections.registry import event_types_of
@@ -75,6 +77,9 @@ async def restore_log(
         for group in groups:
             await register(log, group, "now")
         on_progress(Progress("read models", 0, 1))
+        # Where the models will be when anybody else can open the log: not a group that was lost.
+        for partition, head in enumerate(await log.heads()):
+            await GroupReader(log, GROUP, partition).create(head)
         await Projector(log, projections, past=past).run_until_caught_up()
         await complete(log)
         reached("complete")

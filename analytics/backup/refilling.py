@@ -47,6 +47,7 @@ class Refill:
         self._stream = keys.stream(partition)
         self._head = keys.head(partition)
         self._entries = load_script("analytics", "restore_entries")
+        self._fields = load_script("analytics", "restore_fields")
         self._finish = load_script("analytics", "restore_finish")
 
     async def end(self) -> EntryId:
@@ -110,10 +111,10 @@ class Refill:
         if not await self._finish(self._client, keys, [self._guard, str(head), now_ms]):
             raise self._fenced()
 
-    async def _put(self, key: str, items: Mapping[str, Any]) -> None:
-        if items:
-            mapping: dict[Any, Any] = dict(items)
-            await self._client.hset(key, mapping=mapping)
+    async def _put(self, key: str, items: Mapping[str, str | int], expires_ms: int = 0) -> None:
+        flat = [part for pair in items.items() for part in pair]
+        if flat:
+            await self._fields(self._client, [key], [_pack(flat), expires_ms])
 
     async def _remember(self, ids: Mapping[str, EntryId], head: EntryId, window: Window) -> None:
         buckets: dict[int, dict[str, str]] = {}
@@ -123,11 +124,7 @@ class Refill:
                 buckets.setdefault(bucket, {})[name] = str(entry_id)
         for bucket, items in buckets.items():
             key = self._keys.dedup(self._partition)[bucket % DEDUP_BUCKET_COUNT]
-            pipeline = self._client.pipeline(transaction=True)
-            mapping: dict[Any, Any] = dict(items)
-            pipeline.hset(key, mapping=mapping)
-            pipeline.pexpireat(key, (bucket + 2) * window.window_ms)
-            await pipeline.execute()
+            await self._put(key, items, (bucket + 2) * window.window_ms)
 
     async def _set_group(self, group: Group) -> None:
         """Make a group as it was, with all that it has pending, delivered and waiting."""

@@ -10,7 +10,7 @@ What the target's archive has beyond the source is restored as well: it would ot
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -353,15 +353,21 @@ class _Restoring:
                 yield stretch.entries
 
 
-class _Done:
-    """The end of an iterator."""
+async def _in_thread(
+    pieces: Iterator[list[RawEntry]],
+) -> AsyncGenerator[list[RawEntry]]:
+    """Yield the pieces, the next one being made in a thread meanwhile."""
+    coming = _next(pieces)
+    try:
+        while (piece := await coming) is not None:
+            coming = _next(pieces)
+            yield piece
+    finally:
+        await asyncio.wait({coming})
 
 
-async def _in_thread(pieces: Iterable[list[RawEntry]]) -> Any:
-    """Yield the pieces, each made in a thread."""
-    iterator = iter(pieces)
-    while not isinstance(piece := await asyncio.to_thread(next, iterator, _Done()), _Done):
-        yield piece
+def _next(pieces: Iterator[list[RawEntry]]) -> asyncio.Task[list[RawEntry] | None]:
+    return asyncio.create_task(asyncio.to_thread(next, pieces, None))
 
 
 def _foreign(partition: int, why: str) -> RestoreRefused:

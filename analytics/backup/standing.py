@@ -98,6 +98,12 @@ def judge(
             f"the backup is of epoch {epoch}.",
             remedy=_REMEDY,
         )
+    if there and epoch is None:
+        raise RestoreRefused(
+            f"the server has a log of that name ({there:,} entries), with groups and producers' positions "
+            "that the archive does not know.",
+            remedy=_REMEDY,
+        )
     for partition, head in enumerate(standing.heads):
         end = heads[partition] if partition < len(heads) else START
         if head is not None and (head.n > end.n or head.ms > end.ms):
@@ -107,11 +113,11 @@ def judge(
                 remedy=_REMEDY,
             )
     for (partition, group), position in sorted(standing.positions.items()):
-        known = positions.get((partition, group))
-        if epoch is not None and (known is None or position.n > known.n):
+        known = positions.get((partition, group), START)
+        if position.n > known.n:
             raise RestoreRefused(
                 f"group {group!r} is further on the server: at {position} of partition {partition}, "
-                f"and at {known or 'nothing'} here; it would do again what it did since.",
+                f"and at {known} here; it would do again what it did since.",
                 remedy=_REMEDY,
             )
     return "older"

@@ -168,7 +168,8 @@ class _Taking:
             if known is not None and (self._folder / known.file.path).exists():
                 return known
             # Opened, because a damaged file must not take the place of a good copy.
-            self._catalogue.open(segment).__exit__()
+            with self._catalogue.open(segment):
+                pass
             file = folders.copy_in(source, self._folder, place_of(segment, stamp))
         except FileNotFoundError:
             raise SegmentGone(f"the archive's file {segment.name} is gone.") from None

@@ -284,6 +284,14 @@ class TestFromArchive:
         assert dict(seen.texts) == {new_chat(700): ["text 700"]}
         await archive(log)
 
+    async def test_a_log_that_is_there_is_not_replaced_by_its_archive(self, log, place):
+        await lived(log)
+        await archive(log)
+        with pytest.raises(
+            RestoreRefused, match="groups and producers' positions that the archive"
+        ):
+            await bring_back(place, None, log)
+
     async def test_what_the_server_still_says_it_had_is_told_as_lost(self, log, place):
         await lived(log)
         await log.client.delete(*(log.keys.stream(p) for p in range(PARTITIONS)))
