@@ -10,6 +10,7 @@ What the target's archive has beyond the source is restored as well: it would ot
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from analytics.backup.counting import Counted
-from analytics.backup.files import copy_hashed
+from analytics.backup.files import sync
 from analytics.backup.manifest import read_manifest
 from analytics.backup.partition_count import find_partition_count
 from analytics.backup.refilling import Refill, Window
@@ -200,21 +201,21 @@ class _Restoring:
             if partition >= len(source.bases):
                 raise _foreign(partition, "the backup's log has no such partition")
             base = source.bases[partition]
+            found: EntryId | None
             for segment in coverage.chosen:
                 if segment.first <= base.head.n < segment.last:
-                    [stretch] = list(
-                        self._catalogue.stretches(
-                            partition, EntryId(0, base.head.n - 1), EntryId(0, base.head.n)
-                        )
-                    )
-                    found: EntryId | None = stretch.entries[0].id
-                    expected: EntryId | None = base.head
+                    found, expected = self._archived_id(partition, base.head.n), base.head
                 else:
-                    found, expected = segment.end, base.id_at(segment.last)
-                if expected is not None and found != expected:
+                    found, expected = segment.end, base.id_at(segment.last) or segment.end
+                if found is not None and found != expected:
                     raise _foreign(
                         partition, f"entry {expected.n} is {found} there, not {expected}"
                     )
+
+    def _archived_id(self, partition: int, n: int) -> EntryId | None:
+        """Return the id of an entry of the target's archive; None where its row is gone."""
+        stretches = self._catalogue.stretches(partition, EntryId(0, n - 1), EntryId(0, n))
+        return next((entry.id for stretch in stretches for entry in stretch.entries), None)
 
     def _ends(self, source: Source) -> list[EntryId]:
         """Return where each partition will end."""
@@ -242,7 +243,8 @@ class _Restoring:
     def _put(self, path: Path, segment: Segment, *, replace: bool) -> None:
         staged = self._storage.stage(segment)
         try:
-            copy_hashed(path, staged)
+            shutil.copyfile(path, staged)
+            sync(staged)
             if replace:
                 self._storage.replace(staged, segment)
             else:
