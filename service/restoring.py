@@ -5,13 +5,12 @@ Until all of it is done nobody else can open the log; cut short, the same call g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from analytics.backup import Restored, complete, restore
-from analytics.backup.steps import Progress, Reached, go_on, tell_nobody
-from analytics.backup.steps import Tell as Tell
+from analytics.backup.steps import Progress, Reached, Tell, go_on, tell_nobody
 from bridge.erasing import Report, erase_again, ledger_of
 from consumers.registration import check_name, register
 from eventlog.codec import Codec
@@ -46,7 +45,7 @@ async def restore_log(
     *,
     groups: Sequence[str] = (),
     overwrite: bool = False,
-    on_progress: Callable[[Progress], None] = tell_nobody,
+    on_progress: Tell = tell_nobody,
     reached: Reached = go_on,
 ) -> Outcome:
     """Return when a backup, or with no folder the archive alone, is a log that everybody may open.
