@@ -7,7 +7,7 @@ is enough to decide in one step whether a place is free to be taken: `expected_v
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Self
 
 FREE: Final = "free"
 """Nobody holds it. As an expected version: nothing was ever said of it, it was freed, or who held it
@@ -25,6 +25,31 @@ class Advance(NamedTuple):
     place: int
     entity: str
     mark: str = ""
+
+
+class EntityState(NamedTuple):
+    """What a log keeps of an entity, and as which text: `3`, `3 free`, `3 held session:s`, `3 over`.
+
+    >>> EntityState.parse("3 held session:s").then(EntityState(1, FREE))
+    EntityState(version=4, mark='free')
+    """
+
+    version: int = 0
+    mark: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return what the text says."""
+        version, _, mark = text.partition(" ")
+        return cls(int(version), mark)
+
+    def __str__(self) -> str:
+        return f"{self.version} {self.mark}".rstrip()
+
+    def then(self, later: EntityState) -> EntityState:
+        """Return the state after events which alone would have led to `later`."""
+        mark = self.mark if self.mark == OVER else later.mark or self.mark
+        return EntityState(self.version + later.version, mark)
 
 
 def held_by(holder: str) -> str:

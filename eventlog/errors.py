@@ -10,6 +10,7 @@
     ├── LogUnavailable                log_unavailable
     │   ├── AuthenticationFailed      authentication_failed
     │   ├── OutOfMemory               out_of_memory
+    │   ├── LogRestoring              log_restoring
     │   └── EmbeddedServerFailed      embedded_server_failed
     ├── ArchiveUnavailable            archive_unavailable
     ├── InvalidEvent                  invalid_event
@@ -35,6 +36,8 @@
     │   └── InvalidCursor             invalid_cursor
     ├── LogNotOpen                    log_not_open
     │   └── WrongEventLoop            wrong_event_loop
+    ├── BackupDamaged                 backup_damaged
+    ├── RestoreRefused                restore_refused
     ├── ImportFailed                  import_failed
     └── QueryFailed                   query_failed
         ├── QueryRefused              query_refused
@@ -48,7 +51,7 @@ batch) are return values, not errors. The shape follows httpx's exception tree.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 
 class EventLogError(Exception):
@@ -114,6 +117,20 @@ class OutOfMemory(LogUnavailable):
     """The server is at `maxmemory` and takes no more writes."""
 
     code = "out_of_memory"
+
+
+class LogRestoring(LogUnavailable):
+    """The log is being restored, or a restore was cut short: it is not whole yet."""
+
+    code = "log_restoring"
+
+    @classmethod
+    def of(cls, log: str) -> Self:
+        """Return the error for a log of that name."""
+        return cls(
+            f"log {log!r} is being restored, or a restore of it was cut short.",
+            remedy="Wait for it, or run the same `eventlog restore` again: it goes on from there.",
+        )
 
 
 class EmbeddedServerFailed(LogUnavailable):
@@ -346,6 +363,18 @@ class WrongEventLoop(LogNotOpen):
     """The log is in use in another event loop, which is still running."""
 
     code = "wrong_event_loop"
+
+
+class BackupDamaged(EventLogError):
+    """A backup is not as it was written, or is none."""
+
+    code = "backup_damaged"
+
+
+class RestoreRefused(EventLogError):
+    """Restoring would destroy what the backup does not have; nothing was changed."""
+
+    code = "restore_refused"
 
 
 class ImportFailed(EventLogError):

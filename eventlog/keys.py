@@ -24,7 +24,7 @@ class Keys:
 
     # --- the log as a whole
     def meta(self) -> str:
-        """Hash: format, partition count, epoch, creation time in ms."""
+        """Hash: format, partition count, epoch, creation time in ms; while it is restored, by whom."""
         return f"{{{self.log}}}:meta"
 
     def members(self, group: str) -> str:
@@ -49,7 +49,10 @@ class Keys:
         return self._of(partition, "stream")
 
     def head(self, partition: int) -> str:
-        """String: the last entry id, kept when the entry itself is trimmed."""
+        """String: the last entry id, kept when the entry itself is trimmed.
+
+        While the partition is restored, the guard of `eventlog.restoring`.
+        """
         return self._of(partition, "head")
 
     def dedup(self, partition: int) -> list[str]:
@@ -154,6 +157,36 @@ def models_pattern(log: str, projection: str) -> str:
 def model_pattern(log: str, partition: int, model: str) -> str:
     """Return what matches every key of one build in one partition."""
     return f"{{{log}:{partition}}}:model:{model}:*"
+
+
+def log_pattern(log: str) -> str:
+    """Return what matches every key of a log, those of its partitions included."""
+    return f"{{{log}[:}}]*"
+
+
+def partition_in(log: str, key: str) -> int | None:
+    """Return the partition that a key is of; None for one of the log as a whole, or of another log.
+
+    The pattern of a log `a` matches the keys of a log `a:b` as well.
+    """
+    tag = key.removeprefix(f"{{{log}:").partition("}")[0]
+    return int(tag) if tag.isdigit() else None
+
+
+def is_of_whole(log: str, key: str) -> bool:
+    """Return whether a key is one of the log as a whole."""
+    return key.startswith(f"{{{log}}}:")
+
+
+def leased_group(key: str) -> str | None:
+    """Return the group whose lease of a partition a key is; None for any other key."""
+    kind, _, group = key.partition("}:")[2].partition(":")
+    return group if kind == "lease" else None
+
+
+def log_of(key: str) -> str:
+    """Return the log that a key of a partition is of."""
+    return key.partition("}")[0].lstrip("{").rpartition(":")[0]
 
 
 class ModelKey(NamedTuple):

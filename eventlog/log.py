@@ -61,12 +61,14 @@ class EventLog:
         clock: Clock = SYSTEM_CLOCK,
         *,
         in_memory: bool = False,
+        restoring: str | None = None,
     ) -> None:
         self.settings = settings
         self.codec = codec
         self.clock = clock
         self.keys = Keys(settings.key_prefix)
         self._in_memory = in_memory
+        self._restoring = restoring
         self.on_move: list[Callable[[], None]] = []
         """Called when the log goes on in another event loop or in a forked child: for those who have
         tasks of their own to begin there."""
@@ -83,6 +85,7 @@ class EventLog:
         upcasters: Upcasters | None = None,
         clock: Clock = SYSTEM_CLOCK,
         client: AnyClient | None = None,
+        restoring: str | None = None,
         **overrides: Any,
     ) -> Self:
         """Return the log at `url`, to be entered with `async with` or awaited.
@@ -92,7 +95,8 @@ class EventLog:
         log connects as that does, and neither uses nor closes it. `overrides` are settings by name.
         `types` and `upcasters` are yours, beside the built-in vocabulary. Where the server is away
         and `spool_dir` is set, the log opens without it, takes appends, and reaches it by itself.
-        Raises ConfigurationError, AuthenticationFailed, LogUnavailable.
+        `restoring` is the token of a restore that is not complete yet: others are refused meanwhile.
+        Raises ConfigurationError, AuthenticationFailed, LogUnavailable and its kin.
         """
         if client is not None:
             url = url_of(client, instead_of=url)
@@ -103,7 +107,7 @@ class EventLog:
         if client is not None:  # whose credentials are in its url, if it has any
             settings = msgspec.structs.replace(settings, password=None)
         codec = Codec(types, upcasters=upcasters, max_event_bytes=settings.max_event_bytes)
-        return cls(settings, codec, clock)
+        return cls(settings, codec, clock, restoring=restoring)
 
     @classmethod
     def in_memory(
@@ -130,7 +134,9 @@ class EventLog:
             return self
         if not self._in_memory and self.settings.url is None:
             self._embedded = EmbeddedServer(self.settings)
-        means = Means(self.settings, self.codec, self.clock, self.keys, self._embedded)
+        means = Means(
+            self.settings, self.codec, self.clock, self.keys, self._embedded, self._restoring
+        )
         try:
             if self._in_memory:
                 self._foothold = Foothold.in_memory(means)

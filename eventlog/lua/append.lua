@@ -23,6 +23,7 @@ Returns, always an array whose first item says what happened:
   { 'gap', last position }            the producer's previous batch is missing; nothing written
 
 Errors  HEADLOST  the head key is gone while the stream has or had entries; nothing written
+        RESTORING  the partition is being restored; nothing written
 
 Sequences are the second half of the entry id, so that they cost no field and a trimmed stream
 still knows its next one (docs/adr/0001). The server's clock alone decides which bucket an id falls

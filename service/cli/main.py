@@ -15,6 +15,7 @@ from eventlog.errors import ConfigurationError, EventLogError, InvalidQuery
 from eventlog.settings import load_settings, mask_url
 from service.cli import (
     archiving,
+    backing_up,
     demo,
     doctor,
     erasing,
@@ -84,7 +85,7 @@ def options(
 
 for module in (
     demo, running, working, importing, looking, lettering, grouping, querying, projecting, polling,
-    archiving, erasing, retaining, doctor,
+    archiving, backing_up, erasing, retaining, doctor,
 ):  # fmt: skip
     module.register(app)
 

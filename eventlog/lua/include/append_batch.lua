@@ -4,18 +4,22 @@
 -- Needs entity.lua before it.
 local APPEND_CHUNK = 3000 -- unpack() puts its values on Lua's stack, which holds 8,000
 
--- Return the ms and sequence of the last entry ever; nil where the head is gone.
+-- Return the ms and sequence of the last entry ever; nil and an error's code where they are not to be
+-- had: the head is gone, or the partition is being restored.
 local function read_head(stream, head_key)
   local head = redis.call('GET', head_key)
   if head then
     local head_ms, head_n = string.match(head, '^(%d+)-(%d+)$')
+    if not head_ms then return nil, 'RESTORING' end
     return tonumber(head_ms), tonumber(head_n)
   end
   if redis.call('EXISTS', stream) == 1 then
     -- A group's MKSTREAM makes an empty stream whose last id is 0-0; a trimmed one keeps its own.
     local about = redis.call('XINFO', 'STREAM', stream)
     for i = 1, #about, 2 do
-      if about[i] == 'last-generated-id' and about[i + 1] ~= '0-0' then return nil end
+      if about[i] == 'last-generated-id' and about[i + 1] ~= '0-0' then
+        return nil, 'HEADLOST'
+      end
     end
   end
   return 0, 0
@@ -38,7 +42,7 @@ local function plan_append(keys, batch)
   local ms = time[1] * 1000 + math.floor(time[2] / 1000)
   local last_ms, last_n = read_head(keys[1], keys[2])
   if not last_ms then
-    return nil, redis.error_reply('HEADLOST ' .. keys[2])
+    return nil, redis.error_reply(last_n .. ' ' .. keys[2])
   end
   ms = math.max(ms, last_ms) -- the clock may step back, entry ids never do
 
