@@ -413,7 +413,7 @@ class TestDamaged:
         path = next(storage_of(log).path(s) for s in storage_of(log).segments() if s not in known)
         await lose(log)
         path.write_bytes(b"garbage")
-        with pytest.raises(HistoryGap, match="cannot be read"):
+        with pytest.raises(HistoryGap, match="is cut short"):
             await bring_back(place, folder, log)
 
     async def test_the_archive_s_file_that_the_backup_has_is_mended(self, log, place, folder):
