@@ -70,6 +70,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The same for a session in job mode."""
     transcript_limit: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
     """Appends kept hot per agent transcript at least; older ones come from the archive or the log."""
+    hot_s: Annotated[int, Meta(ge=0)] = 7 * 24 * 3600
+    """What has ended or been idle for longer leaves the read models in Redis; 0: nothing does."""
     session_ttl_s: Annotated[int, Meta(ge=1)] = 1800
     """An active session idle for longer becomes dormant."""
     event_buffer_count: Annotated[int, Meta(ge=1)] = 10_000

@@ -1,6 +1,7 @@
 --[[ Read a document, those that it or the caller points to, and what the log has after them, in one step.
 
-KEYS  1 shelf   2 stream   3 head   4 documents   5 documents pointed to      (one slot)
+KEYS  1 shelf   2 stream   3 head   4 documents   5 documents pointed to
+      6 departures   7 departures of those pointed to      (one slot)
 ARGV  1 msgpack array:
         1 place        { model, field of its role on the shelf, mark it must hold }; the last two
                        false where no build is to be read: then nothing is stored
@@ -12,7 +13,7 @@ ARGV  1 msgpack array:
 
 Returns  { 'moved', 1 or 2 }  the shelf holds another mark in that place's role: look there again; or
          { lower checkpoint, head, { entry, ... }, checkpoint, JSON or nil, checkpoint of the linked,
-           { linked key, ... }, { JSON or nil, ... } }
+           { linked key, ... }, { JSON or nil, ... }, number of departures, the same of the linked }
 
 Read-only. Cost grows with what is returned.
 --]]
@@ -43,11 +44,13 @@ if head ~= lower then
 end
 
 local document = redis.call('HGET', KEYS[4], key)
-local target = document and cjson.decode(document)[field]
+local decoded = document and cjson.decode(document)
+local target = type(decoded) == 'table' and decoded[field]
 if type(target) == 'string' then
   linked_keys[#linked_keys + 1] = target
 end
 return {
   lower, head, tail, checkpoints[1], document, checkpoints[2], linked_keys,
   fetch_documents(KEYS[5], linked_keys),
+  tonumber(redis.call('HGET', KEYS[6], '') or 0), tonumber(redis.call('HGET', KEYS[7], '') or 0),
 }

@@ -6,13 +6,14 @@ Redis in earnest (`redis_models`), memory for tests, time travel and verificatio
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from eventlog.entry import RawEntry
 from eventlog.ids import EntryId
 from projections.storing.batch import Commit, CommitOutcome
 from projections.storing.build import Build, Role, Shelf
+from projections.storing.departed_file import Departed
 
 
 class After(NamedTuple):
@@ -119,10 +120,12 @@ class FeedReply(NamedTuple):
     first: int
     """The number of the first of `items`."""
     items: list[bytes]
+    left_at: EntryId | None = None
+    """The last entry of a feed that has left Redis; what it took since is in the tail."""
 
 
 class Names(NamedTuple):
-    """What is stored of a build."""
+    """What is stored of a build, what left Redis included."""
 
     documents: set[str]
     indexes: set[str]
@@ -131,7 +134,10 @@ class Names(NamedTuple):
 
 
 class ModelStore(Protocol):
-    """Read models by partition. Every method may raise LogUnavailable."""
+    """Read models by partition. Every method may raise LogUnavailable, every read HistoryGap.
+
+    What has left Redis is read like what has not, but for `documents`.
+    """
 
     async def shelf(self, partition: int) -> Shelf:
         """Return the partition's builds and their checkpoints."""
@@ -168,6 +174,23 @@ class ModelStore(Protocol):
         self, partition: int, wanted: Sequence[tuple[str, Sequence[str]]]
     ) -> list[list[bytes | None]]:
         """Return stored documents by (model of a build, keys), None where there is none."""
+        ...
+
+    async def departures(self, partition: int, models: Sequence[str]) -> list[int]:
+        """Return how often documents or feeds left each of some builds. Raises HistoryGap."""
+        ...
+
+    async def departed(
+        self, partition: int, model: str, keys: Collection[str]
+    ) -> Mapping[str, Departed]:
+        """Return what is known of documents or feeds that are not stored and may have left.
+
+        Raises HistoryGap where those that left cannot be found.
+        """
+        ...
+
+    async def returned(self, partition: int, model: str, keys: Collection[str]) -> None:
+        """Note that documents that had left are stored again, which need not be noted."""
         ...
 
     async def names(self, partition: int, build: Build) -> Names:

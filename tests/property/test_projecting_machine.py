@@ -490,7 +490,7 @@ class ProjectingMachine(RuleBasedStateMachine):
 
     async def _check_reads(self, consistency: Consistency, shelves: list[Shelf]) -> None:
         stored = shelves if consistency == "stored" else None
-        told = await read_out(self._log, CHATS, consistency, page_size=50)
+        told = await read_out(self._log, CHATS, consistency, page_size=50, past=self._past)
         assert told == self.model.said(stored)
         for version, projection in TALLIES.items():
             documents = LiveDocuments(self._log, projection)
@@ -535,7 +535,7 @@ class ProjectingMachine(RuleBasedStateMachine):
         projector = Projector(self._log, self.model.projections, past=self._past)
         await asyncio.wait_for(projector.run_until_caught_up(), 20)
         for consistency in ("live", "stored"):
-            told = await read_out(self._log, CHATS, consistency, page_size=3)
+            told = await read_out(self._log, CHATS, consistency, page_size=3, past=self._past)
             assert told == oracle(self.model.all_events)
         documents = LiveDocuments(self._log, TALLIES[version])
         counts = {c: [d.count for d in await documents.find(c, "stored")] for c in CHATS}
