@@ -60,12 +60,18 @@ class World(ArchivedWorld):
 
     async def leaving(self, partition: int, store: RedisModels | None = None) -> Leaving:
         store = store or RedisModels(self.log)
+        pipeline = await self.pipeline(partition, store)
+        return Leaving(self.log, store, self.past, pipeline)
+
+    async def pipeline(
+        self, partition: int, store: RedisModels, lease: Lease | None = None
+    ) -> Pipeline:
+        """Return a pipeline that stands where all builds that serve do, under a new lease or a given."""
         shelf = await store.shelf(partition)
         targets = targets_on(shelf, DEFAULT_PROJECTIONS)
-        lease = await self.take(partition)
         position = shelf.checkpoint(targets[0].build)
-        pipeline = Pipeline(self.log, store, targets, lease, position)
-        return Leaving(self.log, store, self.past, pipeline)
+        lease = lease or await self.take(partition)
+        return Pipeline(self.log, store, targets, lease, position, moves_group=False)
 
     async def take(self, partition: int) -> Lease:
         """Return a lease on the partition in a group that has no members."""

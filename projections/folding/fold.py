@@ -127,8 +127,8 @@ class DocumentSlot(Generic[S]):
         self.model = model
         self.work = Work()
         self.cache: dict[str, Cached[S]] = {}  # ordered from least to most recently used
-        self.has_departures = False
-        """Whether documents of the build ever left Redis: then one that is not stored may have."""
+        self.departures = 0
+        """The number of the build's last departure from Redis; above 0, what is not stored may have left."""
         self.touched: dict[str, int] = {}
         """Document → a sequence at or after its last entry, where that is noted."""
         self._decode = msgspec.json.Decoder(projection.state_type).decode
@@ -159,9 +159,9 @@ class DocumentSlot(Generic[S]):
         """Return a stored document; ConfigurationError where the program's shape is another."""
         return decode_document(self.projection, self._decode, raw)
 
-    def leave(self, keys: Iterable[str]) -> None:
-        """Take note that documents left."""
-        self.has_departures = True
+    def leave(self, keys: Iterable[str], number: int) -> None:
+        """Take note that documents left, and under which number."""
+        self.departures = number
         for key in keys:
             self.cache.pop(key, None)
 
@@ -225,7 +225,7 @@ class DocumentSlot(Generic[S]):
 
     def _delete(self, changes: DocumentChanges, key: str, cached: Cached[S]) -> None:
         """Note that there is no such document any more, be there one that left."""
-        if not self.has_departures:
+        if not self.departures:
             changes.deleted.append(key)
         elif cached.state is not None or cached.has_left:
             changes.written[key] = TOMBSTONE.decode()
@@ -275,8 +275,8 @@ class FeedSlot:
         self.model = model
         self.limit = projection.limit(settings)
         self.work = Work()
-        self.has_departures = False
-        """Whether feeds of the build ever left Redis."""
+        self.departures = 0
+        """The number of the build's last departure from Redis."""
         self.left: dict[str, int] = {}
         """Feeds of this batch that may have → entries they had by then."""
         self._met: dict[str, None] = {}
@@ -284,15 +284,15 @@ class FeedSlot:
     def unmet(self) -> list[str]:
         """Return the feeds of this batch that are new here: they may have left, and come back now."""
         met = self._met
-        found = [name for name in self.work if name not in met] if self.has_departures else []
+        found = [name for name in self.work if name not in met] if self.departures else []
         if len(met) + len(found) > MET_FEEDS:
             met.clear()
         met.update(dict.fromkeys(found))
         return found
 
-    def leave(self, names: Iterable[str]) -> None:
-        """Take note that feeds left."""
-        self.has_departures = True
+    def leave(self, names: Iterable[str], number: int) -> None:
+        """Take note that feeds left, and under which number."""
+        self.departures = number
         for name in names:
             self._met.pop(name, None)
 

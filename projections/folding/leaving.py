@@ -135,7 +135,7 @@ class Leaving:
             if not await self._store.leave(leave):
                 self._end()
                 return
-            slot.leave([row.key for row in (*leave.documents, *leave.feeds)])
+            slot.leave([row.key for row in (*leave.documents, *leave.feeds)], leave.number)
         self._cursor = found[0]
         if self._cursor == 0:
             del self._left_over[0]

@@ -149,7 +149,9 @@ class Pipeline:
         commit = Commit(
             partition=self.lease.partition,
             lease=self.lease,
-            steps=tuple(Step(t.build, t.role, self.position) for t in self._targets),
+            steps=tuple(
+                Step(t.build, t.role, self.position, slot.departures) for t, slot in self.built
+            ),
             first=raws[0].id if raws else batch.end,
             last=batch.end,
             in_stream=in_stream,
@@ -235,7 +237,7 @@ class Pipeline:
             stored = await self._store.documents(self.lease.partition, wanted)
             for (slot, keys), documents in zip(cold, stored, strict=True):
                 left = {}
-                if slot.has_departures:
+                if slot.departures:
                     missing = [k for k, raw in zip(keys, documents, strict=True) if raw is None]
                     left = await self._departed(slot, missing)
                 try:
@@ -255,7 +257,7 @@ class Pipeline:
         models = [slot.model for slot in self._folder.slots]
         numbers = await self._store.departures(self.partition, models)
         for slot, number in zip(self._folder.slots, numbers, strict=True):
-            slot.has_departures = number > 0
+            slot.departures = number
         self._knows_departures = True
 
     async def _departed(
@@ -312,7 +314,7 @@ class Pipeline:
                     remedy="Nothing of the batch was applied; the other owner applies it.",
                 )
             case Superseded(model):
-                raise BeginAnew(f"{model} is no longer in its role")
+                raise BeginAnew(f"{model} is no longer in its role, or documents left it")
             case GroupGone():
                 raise EventLogError(
                     f"group {commit.lease.group!r} is gone from partition {commit.partition}.",

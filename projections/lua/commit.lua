@@ -8,7 +8,7 @@ ARGV  1 msgpack array; a key is given as its place in KEYS:
         3 first        entry id of the batch's first entry
         4 last         entry id that is the checkpoint afterwards
         5 steps        { { field of its role on the shelf, mark it must hold, model, checkpoint the
-                         model must have }, ... }, at least one
+                         model must have, key of departures, number of the last one }, ... }, at least one
         6 documents    { { key, { document, JSON, ... }, { deleted document, ... } }, ... }
         7 indexes      { { key, { score, document, ... }, { document that is in it no more, ... },
                          key of the facet that counts it or false, value counted,
@@ -25,7 +25,8 @@ Returns, always an array whose first item says what happened:
   { 'committed' }
   { 'already_applied' }             every model is at `last` or beyond; nothing written
   { 'fenced' }                      the lease went to another owner; nothing written
-  { 'superseded', model }           the shelf holds another mark in the model's role; nothing written
+  { 'superseded', model }           the shelf holds another mark in the model's role, or documents left
+                                    it since they were looked at; nothing written
   { 'gap', model, checkpoint }      the model is neither there nor beyond; nothing written
   { 'entries_gone' }                the stream lacks entries of the batch; nothing written
   { 'group_gone' }                  the group does not exist; nothing written
@@ -64,7 +65,7 @@ local function is_well_formed()
     return false
   end
   for _, step in ipairs(steps) do
-    if #step ~= 4 then return false end
+    if #step ~= 6 or not KEYS[step[5]] then return false end
   end
   for _, part in ipairs({ documents, indexes, feeds }) do
     for _, change in ipairs(part) do
@@ -105,7 +106,8 @@ local applied = 0
 local misplaced
 for _, step in ipairs(steps) do
   local role, mark, model, checkpoint = step[1], step[2], step[3], step[4]
-  if shelf[role] ~= mark then
+  local departures = tonumber(redis.call('HGET', KEYS[step[5]], '') or 0)
+  if shelf[role] ~= mark or departures ~= step[6] then
     return { 'superseded', model }
   end
   local stored = shelf[model] or '0-0'

@@ -64,6 +64,8 @@ class Step(NamedTuple):
     """In which it must be on the shelf."""
     checkpoint: EntryId
     """Which it must have."""
+    departures: int = 0
+    """The number of its last departure, as it was when its documents were looked at."""
 
 
 class Commit(NamedTuple):
@@ -131,7 +133,7 @@ class LeaseLost(NamedTuple):
 
 
 class Superseded(NamedTuple):
-    """A build is no longer in its role: another one was swapped in; nothing was written."""
+    """A build is no longer in its role, or documents left it meanwhile; nothing was written."""
 
     model: str
     outcome: Literal["superseded"] = "superseded"

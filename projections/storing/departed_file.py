@@ -202,28 +202,24 @@ class DepartedFile:
             if build is not None:
                 _unlist(connection, build, keys)
 
-    def forget(self, projection: str, kept: Collection[Place]) -> int:
-        """Delete what is noted of a projection's builds but for some; return how many builds.
+    def builds(self, projection: str) -> list[Place]:
+        """Return the builds of a projection that anything ever left."""
+        with self._reading() as connection:
+            found = connection.execute("SELECT partition, model FROM build") if connection else ()
+            places = [Place(*row) for row in found]
+        return [place for place in places if place.model.partition("@")[0] == projection]
 
-        What is deleted is overwritten on the disk as well.
-        """
-        if not self.path.exists():
-            return 0
+    def forget(self, places: Collection[Place]) -> None:
+        """Delete what is noted of some builds, and overwrite it on the disk."""
         with self._writing() as connection:
-            found = connection.execute("SELECT id, partition, model FROM build").fetchall()
-            doomed = [
-                build
-                for build, partition, model in found
-                if model.partition("@")[0] == projection and Place(partition, model) not in kept
-            ]
-            for build in doomed:
+            for place in places:
+                build, _ = self._build(connection, place, 0)
                 for statement in (
                     "DELETE FROM indexed WHERE build = ?",
                     "DELETE FROM departed WHERE build = ?",
                     "DELETE FROM build WHERE id = ?",
                 ):
                     connection.execute(statement, (build,))
-        return len(doomed)
 
     # --- the connection --------------------------------------------------------------------------
 

@@ -108,9 +108,14 @@ class Departures:
         """Take documents that are back in Redis out of the lists."""
         await asyncio.to_thread(self._file.unlist, place, keys)
 
-    async def forget(self, projection: str, kept: Collection[Place]) -> int:
-        """Delete what is noted of a projection's builds but for some; return how many builds."""
-        return await asyncio.to_thread(self._file.forget, projection, kept)
+    async def builds(self, projection: str) -> list[Place]:
+        """Return the builds of a projection that anything ever left."""
+        return await asyncio.to_thread(self._file.builds, projection)
+
+    async def forget(self, places: Collection[Place]) -> None:
+        """Delete what is noted of some builds."""
+        if places:
+            await asyncio.to_thread(self._file.forget, places)
 
 
 class Tries:

@@ -142,7 +142,7 @@ class MemoryModels:
         fields = self._shelves[commit.partition]
         shelf = Shelf(fields)
         misplaced: list[tuple[str, EntryId]] = []
-        for build, role, checkpoint in commit.steps:
+        for build, role, checkpoint, _ in commit.steps:
             if fields.get(role_field(build.name, role)) != build.mark:
                 return Superseded(build.model)
             if (stored := shelf.checkpoint(build)) != checkpoint:

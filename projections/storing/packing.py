@@ -66,8 +66,15 @@ def pack_commit(commit: Commit, keys: Keys) -> tuple[list[str], bytes]:
                 for part in (n, feed.left[name])]  # fmt: skip
         feeds.append([first_place, len(prefix.encode()), *kept, dropped, items, left])
     steps = [
-        (role_field(build.name, role), build.mark, build.model, str(checkpoint))
-        for build, role, checkpoint in commit.steps
+        (
+            role_field(build.name, role),
+            build.mark,
+            build.model,
+            str(checkpoint),
+            table.place(keys.departures(p, build.model)),
+            departures,
+        )
+        for build, role, checkpoint, departures in commit.steps
     ]
     argument = [
         commit.lease.generation, commit.moves_group and commit.lease.group,

@@ -118,12 +118,15 @@ class RedisModels:
             doomed = [key for model, key in stored if model not in kept]
             for start in range(0, len(doomed), UNLINKED_AT_ONCE):
                 count += await self._call("UNLINK", *doomed[start : start + UNLINKED_AT_ONCE])
-        kept_places = {
-            Place(partition, build.model)
-            for partition in range(self._log.partition_count)
-            for build in (await self.shelf(partition)).builds.values()
-        }
-        await self._departures.forget(name, kept_places)
+        left = await self._departures.builds(name)
+        shelves = {place.partition: await self.shelf(place.partition) for place in left}
+        await self._departures.forget(
+            [
+                place
+                for place in left
+                if place.model not in {b.model for b in shelves[place.partition].builds.values()}
+            ]
+        )
         return count
 
     # --- documents and feeds ---------------------------------------------------------------------

@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 
-from analytics.past import ArchivedPast
 from bridge.transcripts import TranscriptStore
 from bridge.values import ValueStore
 from eventlog.errors import HistoryGap, IllegalTransition, LogUnavailable, SessionExists
+from eventlog.past import Stretch
 from eventlog.vocabulary import BridgeEvent, MessageReceived
 from projections.building.rebuilding import drop, rebuild
 from projections.builtin import DEFAULT_PROJECTIONS
+from projections.folding.leaving import Leaving
+from projections.folding.pipeline import BeginAnew
 from projections.projecting.projector import Projector
+from projections.storing.batch import Commit, CommitOutcome
 from projections.storing.redis_models import RedisModels
 from projections.views.activity import ACTIVITY_CONVERSATIONS
 from projections.views.sessions import SESSIONS
@@ -252,6 +255,31 @@ class TestFaults:
         )
         await world.let_go()
 
+    async def test_a_departure_that_was_given_up_and_comes_late_is_noticed(
+        self, world: World
+    ) -> None:
+        """Its owner goes on under the same lease, with documents in hand that are gone then."""
+        events = random_events(random.Random(3), 200)
+        await world.log.append([*events[:100]])
+        await world.project()
+        await world.archive()
+        late = Late(world.log)
+        first = await world.pipeline(0, late)
+        with pytest.raises(LogUnavailable):
+            await Leaving(world.log, late, world.past, first).whole_pass()
+        await world.log.append([*events[100:]])
+        entries = await world.log.read_raw(0, first.position, 50)
+        second = await world.pipeline(0, late, first.lease)
+        await second.put(Stretch(entries, entries[-1].id))
+        with pytest.raises(BeginAnew):
+            await second.flush()
+        assert late.has_arrived
+        expected = oracle(events, 10_000)
+        assert await world.answers(CHATS) == expected
+        await world.project()
+        assert await world.answers(CHATS) == expected
+        await world.verify()
+
     async def test_a_lost_file_is_told_and_a_rebuild_makes_up_for_it(self, world: World) -> None:
         events = random_events(random.Random(3), 100)
         await world.log.append([*events])
@@ -269,6 +297,24 @@ class TestFaults:
         told = await world.answers(CHATS)
         assert told["sessions"] == oracle(events)["sessions"]
         await world.verify()
+
+
+class Late(RedisModels):
+    """Read models in which what leaves is given up, and arrives before the next commit."""
+
+    has_arrived = False
+    _given_up: tuple[Sequence[str], bytes] | None = None
+
+    async def _run(self, script: Any, keys: Sequence[str], packed: bytes) -> Any:
+        if script is self._leave:
+            self._given_up = keys, packed
+            raise LogUnavailable("it was given up")
+        return await super()._run(script, keys, packed)
+
+    async def commit(self, commit: Commit) -> CommitOutcome:
+        assert self._given_up is not None
+        self.has_arrived = bool(await super()._run(self._leave, *self._given_up))
+        return await super().commit(commit)
 
 
 class Pausing(RedisModels):
@@ -314,12 +360,10 @@ async def test_what_left_is_erased_like_the_rest_and_does_not_come_back(world: W
         [file] = (world.log.settings.archive_path / "departed").iterdir()
         assert b"badger-7" in file.read_bytes()
         await bridge.erase(user=7, platform="telegram", reason="asked")
-        past = ArchivedPast(world.storage)
         for _ in range(2):
             found = (await bridge.history("telegram:7")).entries
             assert [entry.event.is_erased for entry in found] == [True]
             assert b"badger-7" not in file.read_bytes()
             assert "badger-8" in str((await bridge.history("telegram:8")).entries)
-            assert past is not None
             await world.let_go()
     await world.verify()
