@@ -12,6 +12,7 @@ from analytics import DirectoryStorage
 from analytics.past import ArchivedPast
 from bridge import Bridge
 from eventlog.clock import SystemClock
+from eventlog.errors import LogUnavailable
 from eventlog.keys import models_pattern
 from eventlog.lease import Lease
 from eventlog.log import EventLog
@@ -102,6 +103,15 @@ class World(ArchivedWorld):
         for projection in DEFAULT_PROJECTIONS:
             async for verified in verify(self.log, projection, past=self.past):
                 assert verified.difference is None, verified
+
+
+class Dying(RedisModels):
+    """Read models whose owner dies when it has noted what leaves, before it is gone from Redis."""
+
+    async def _run(self, script: Any, keys: Sequence[str], packed: bytes) -> Any:
+        if script is self._leave:
+            raise LogUnavailable("it died")
+        return await super()._run(script, keys, packed)
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ from projections.storing.redis_models import RedisModels
 from projections.views.activity import ACTIVITY_CONVERSATIONS
 from projections.views.sessions import SESSIONS
 from tests.building import projecting
-from tests.leaving import World, program_of, world_on
+from tests.leaving import Dying, World, program_of, world_on
 from tests.projecting import oracle, random_events
 from tests.support import eventually
 
@@ -205,15 +205,6 @@ async def test_transcripts_values_and_tickets_leave_and_come_back(world: World) 
             world.later()
             await world.let_go()
         assert not (await world.stored())["values"]
-
-
-class Dying(RedisModels):
-    """Read models whose owner dies when it has noted what leaves, before it is gone from Redis."""
-
-    async def _run(self, script: Any, keys: Sequence[str], packed: bytes) -> Any:
-        if script is self._leave:
-            raise LogUnavailable("it died")
-        return await super()._run(script, keys, packed)
 
 
 class TestFaults:
