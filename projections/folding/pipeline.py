@@ -269,10 +269,12 @@ class Pipeline:
 
     async def _forget_returned(self, commit: Commit) -> None:
         """Say which documents are back, which saves readers of lists from looking at them twice."""
+        numbers = {step.build.model: step.departures for step in commit.steps}
         for change in commit.documents:
             if change.back:
+                place = commit.partition, change.model
                 try:
-                    await self._store.returned(commit.partition, change.model, change.back)
+                    await self._store.returned(*place, change.back, numbers[change.model])
                 except HistoryGap as error:
                     _log.warning("returns_not_noted", model=change.model, error=str(error))
 

@@ -12,7 +12,8 @@ ARGV  1 msgpack array; a key is given as its place in KEYS:
                            value counted, index }, ... }
         7 feeds        { place of the first feed's key, the others' following it; { feed, ... } }
 
-Returns  1 if they left; 0 where the lease, the shelf or the checkpoint is another: nothing written
+Returns  1 if they left; 0 where lease, shelf or checkpoint are others, or a later departure was
+         before this one: nothing written
 
 They were written down outside before, under this number: whoever finds one neither here nor there has
 a file that is older than this. A facet goes on counting what left, by index, among the departures.
@@ -27,7 +28,8 @@ local CHUNK = 3000 -- unpack() puts its values on Lua's stack, which holds 8,000
 
 if not lease_is_held(KEYS[1], generation)
     or redis.call('HGET', KEYS[2], role) ~= mark
-    or (redis.call('HGET', KEYS[2], model) or '0-0') ~= checkpoint then
+    or (redis.call('HGET', KEYS[2], model) or '0-0') ~= checkpoint
+    or tonumber(redis.call('HGET', KEYS[4], '') or 0) >= number then
   return 0
 end
 

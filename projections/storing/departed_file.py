@@ -195,12 +195,16 @@ class DepartedFile:
             connection.execute("UPDATE build SET number = ? WHERE id = ?", (number, build))
         return True
 
-    def unlist(self, place: Place, keys: Collection[str]) -> None:
-        """Take documents that are back in Redis out of the indexes here, which saves looking at them."""
+    def unlist(self, place: Place, keys: Collection[str], number: int) -> None:
+        """Take documents that are back in Redis out of the indexes here, which saves looking at them.
+
+        Those that left again after a number of departures stay.
+        """
         with self._writing() as connection:
             build, _ = self._build(connection, place, 0)
             if build is not None:
-                _unlist(connection, build, keys)
+                known = _find(connection, build, keys)
+                _unlist(connection, build, [k for k, row in known.items() if row.number <= number])
 
     def builds(self, projection: str) -> list[Place]:
         """Return the builds of a projection that anything ever left."""

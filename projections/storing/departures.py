@@ -104,9 +104,9 @@ class Departures:
         """Note the departure after the number `expected`; False where another came between."""
         return await asyncio.to_thread(self._file.put, place, leaving, expected)
 
-    async def unlist(self, place: Place, keys: Collection[str]) -> None:
-        """Take documents that are back in Redis out of the lists."""
-        await asyncio.to_thread(self._file.unlist, place, keys)
+    async def unlist(self, place: Place, keys: Collection[str], number: int) -> None:
+        """Take documents out of the lists that are back in Redis after so many departures."""
+        await asyncio.to_thread(self._file.unlist, place, keys, number)
 
     async def builds(self, projection: str) -> list[Place]:
         """Return the builds of a projection that anything ever left."""

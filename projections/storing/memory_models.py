@@ -227,7 +227,9 @@ class MemoryModels:
         """Return nothing."""
         return {}
 
-    async def returned(self, partition: int, model: str, keys: Collection[str]) -> None:
+    async def returned(
+        self, partition: int, model: str, keys: Collection[str], number: int
+    ) -> None:
         """Return."""
 
     async def names(self, partition: int, build: Build) -> Names:

@@ -379,9 +379,11 @@ class RedisModels:
         """
         return await self._departures.find_any(Place(partition, model), keys)
 
-    async def returned(self, partition: int, model: str, keys: Collection[str]) -> None:
-        """Note that documents that had left are stored again."""
-        await self._departures.unlist(Place(partition, model), keys)
+    async def returned(
+        self, partition: int, model: str, keys: Collection[str], number: int
+    ) -> None:
+        """Note that documents are stored again that had left in the first `number` departures."""
+        await self._departures.unlist(Place(partition, model), keys, number)
 
     async def departure_number(self, partition: int, model: str) -> int:
         """Return the number of the last departure that was noted of a build."""

@@ -189,8 +189,13 @@ class ModelStore(Protocol):
         """
         ...
 
-    async def returned(self, partition: int, model: str, keys: Collection[str]) -> None:
-        """Note that documents that had left are stored again, which need not be noted."""
+    async def returned(
+        self, partition: int, model: str, keys: Collection[str], number: int
+    ) -> None:
+        """Note that documents are stored again that had left in the first `number` departures.
+
+        It saves work, and need not be noted.
+        """
         ...
 
     async def names(self, partition: int, build: Build) -> Names:
