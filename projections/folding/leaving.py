@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from eventlog.entry import RawEntry
-from eventlog.errors import HistoryGap
+from eventlog.errors import ConfigurationError, HistoryGap
 from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
@@ -78,8 +78,8 @@ class Leaving:
     async def step(self) -> None:
         """Look at one page of one build, where it is time, and let go of what may leave.
 
-        A file or an archive that cannot be used is told of, and tried again later. Raises LogUnavailable
-        and what a commit raises.
+        A file, an archive or a document that cannot be used is told of, and tried again later. Raises
+        LogUnavailable and what a commit raises.
         """
         if not self.is_busy:
             return
@@ -88,7 +88,7 @@ class Leaving:
                 await self._begin()
             else:
                 await self._look()
-        except HistoryGap as error:
+        except (HistoryGap, ConfigurationError) as error:
             _log.warning("leaving_failed", partition=self._pipeline.partition, error=str(error))
             self._end()
 
@@ -103,6 +103,7 @@ class Leaving:
     async def _begin(self) -> None:
         position = await self._past.position(self._pipeline.partition)
         if position != START:
+            await self._pipeline.know_departures()
             self._archived = position
             self._left_over = list(self._pipeline.built)
             for _, slot in self._left_over:
@@ -119,8 +120,9 @@ class Leaving:
         target, slot = self._left_over[0]
         await self._pipeline.flush()
         partition, model = self._pipeline.partition, target.build.model
-        # Read before the documents are: whoever lets them go meanwhile moves it on.
-        number = await self._store.departure_number(partition, model)
+        # Read before the documents are: whoever lets them go meanwhile moves it on. A file that has
+        # fewer than Redis knows of was lost, and must not be begun anew.
+        number = await self._store.departure_number(partition, model, slot.departures)
         step = Step(target.build, target.role, self._pipeline.position)
         leave = Leave(partition, self._pipeline.lease, step, number + 1)
         if isinstance(slot, DocumentSlot):

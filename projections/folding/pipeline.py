@@ -222,7 +222,7 @@ class Pipeline:
         return documents, feeds, failed
 
     async def _warm(self, slots: Sequence[Slot]) -> None:
-        await self._know_departures()
+        await self.know_departures()
         for slot in slots:
             if isinstance(slot, FeedSlot) and (names := slot.unmet()):
                 left = await self._store.departed(self.partition, slot.model, names)
@@ -247,7 +247,7 @@ class Pipeline:
                     why = f"in partition {self.lease.partition}: {error.message.rstrip('.')}"
                     raise ProjectionStopped(model, why, remedy=error.remedy) from None
 
-    async def _know_departures(self) -> None:
+    async def know_departures(self) -> None:
         """Find out, once, of which builds anything ever left: under this lease nobody else lets go.
 
         Raises HistoryGap where what left cannot be found.

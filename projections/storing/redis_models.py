@@ -385,9 +385,12 @@ class RedisModels:
         """Note that documents are stored again that had left in the first `number` departures."""
         await self._departures.unlist(Place(partition, model), keys, number)
 
-    async def departure_number(self, partition: int, model: str) -> int:
-        """Return the number of the last departure that was noted of a build."""
-        return await self._departures.number(Place(partition, model), 0)
+    async def departure_number(self, partition: int, model: str, at_least: int) -> int:
+        """Return the number of the last departure that was noted of a build.
+
+        Raises HistoryGap where it is less than what Redis told.
+        """
+        return await self._departures.number(Place(partition, model), at_least)
 
     async def some_documents(
         self, partition: int, model: str, cursor: int, count: int

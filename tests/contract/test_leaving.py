@@ -279,6 +279,8 @@ class TestFaults:
         file.unlink()
         with pytest.raises(HistoryGap, match="departed"):
             await world.answers(CHATS)
+        await world.let_go()
+        assert not file.exists(), "another is not begun in its place"
         await world.log.append([BridgeEvent(conversation=c, event_type="new") for c in CHATS])
         with pytest.raises(HistoryGap, match="departed"):
             await Projector(world.log).run_until_caught_up()
