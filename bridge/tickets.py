@@ -202,7 +202,8 @@ class Tickets:
     async def state(self, session: str, *, limit: int = STATE_ENTRIES) -> SessionState | None:
         """Return what a session is at, with what was said in its last `limit` entries.
 
-        None where no ticket has such a session. It costs three reads, however long the session is.
+        None where no ticket has such a session. It costs three reads, however long the session is,
+        and for one that left Redis what its last entries cost in the archive.
         """
         standing = await self._find(session)
         if standing is None:
@@ -254,9 +255,9 @@ def _feed(session: TicketSession) -> str:
     return scoped(conversation_of_ticket(session.ticket), session.id)
 
 
-def _is_enough(_hot: Sequence[Entry]) -> bool:
-    """Say that what is hot is all that a state is made of."""
-    return True
+def _is_enough(hot: Sequence[Entry]) -> bool:
+    """Say that what is hot is all that a state is made of, unless all of it has left Redis."""
+    return bool(hot)
 
 
 def _awake(session: Session, common: Mapping[str, Any]) -> Event:

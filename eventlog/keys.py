@@ -145,8 +145,12 @@ class Keys:
         return self._of(partition, f"model:{model}:feed:{name}")
 
     def feeds(self, partition: int, model: str) -> str:
-        """Hash: feed name → how many entries were dropped from its head."""
+        """Hash: feed name → how many entries were dropped from its head; every feed that is here."""
         return self._of(partition, f"model:{model}:feeds")
+
+    def departures(self, partition: int, model: str) -> str:
+        """Hash: '' → number of the last departure from Redis; index → documents that left it."""
+        return self._of(partition, f"model:{model}:departures")
 
 
 def models_pattern(log: str, projection: str) -> str:
@@ -195,7 +199,7 @@ class ModelKey(NamedTuple):
     partition: int
     model: str
     kind: str
-    """`doc`, `index`, `feed` or `feeds`."""
+    """`doc`, `index`, `feed`, `feeds` or `departures`."""
     name: str
     """Of the index or the feed."""
 

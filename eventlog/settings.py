@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 import platformdirs
@@ -21,6 +22,8 @@ from eventlog.archive_place import bucket_place
 from eventlog.errors import ConfigurationError
 
 Durability = Literal["memory", "fsync", "replicated"]
+
+DEFAULT_HOT_S = 7 * 24 * 3600
 
 DEFAULT_SERVER_URL = "redis://localhost:6379"
 """What `url = "server"` stands for: a server of your own on this machine."""
@@ -81,6 +84,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The same for a session in job mode."""
     transcript_limit: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
     """Appends kept hot per agent transcript at least; older ones come from the archive or the log."""
+    hot_s: Annotated[int, Meta(ge=0)] | None = None
+    """What has ended or been idle for longer leaves the read models in Redis; 0: nothing does. None is a
+    week where server and archive are on this machine, else 0."""
     session_ttl_s: Annotated[int, Meta(ge=1)] = 1800
     """An active session idle for longer becomes dormant."""
     event_buffer_count: Annotated[int, Meta(ge=1)] = 10_000
@@ -127,6 +133,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if self.archive_cache_dir is None:
             return self.data_path / "archive-cache"
         return Path(self.archive_cache_dir).expanduser().absolute()
+
+    @property
+    def departed_path(self) -> Path:
+        """The folder of what left the read models, absolute: beside the archive's files."""
+        is_bucket = bucket_place(self.archive_dir or "") is not None
+        return (self.data_path if is_bucket else self.archive_path) / "departed"
+
+    @property
+    def leaves_after_s(self) -> int:
+        """How long what has ended or is idle stays in the read models at least; 0: for ever.
+
+        What left is in a file that all programs of the log must see. So where nobody said how long,
+        it leaves only if they are on one machine, as the server is; and never where the archive is a
+        bucket, beside which there is no such file.
+        """
+        if bucket_place(self.archive_dir or "") is not None:
+            return 0
+        if self.hot_s is not None:
+            return self.hot_s
+        return DEFAULT_HOT_S if self._is_on_this_machine else 0
+
+    @property
+    def _is_on_this_machine(self) -> bool:
+        if self.url is None:
+            return True
+        address = urlsplit(self.url)
+        return address.scheme == "unix" or address.hostname in ("localhost", "127.0.0.1", "::1")
 
     @property
     def longest_block_ms(self) -> int:

@@ -100,6 +100,21 @@ class DocumentProjection(Projection, Generic[S]):
         """Return where the document is found. It depends on nothing but key and state."""
         return ()
 
+    def idle_since(self, state: S) -> int | None:  # noqa: ARG002 - never by default
+        """Return since when, in µs UTC, the document has been idle or over; None while it is neither.
+
+        `settings.leaves_after_s` later it leaves Redis, and is answered from beside the archive. An event of
+        its own brings it back.
+        """
+        return None
+
+    def stays_with(self, state: S) -> tuple[str, str] | None:  # noqa: ARG002 - alone by default
+        """Return the projection and the document in it that keeps this one in Redis.
+
+        For as long as it is there itself, in the same partition. None for one that goes by itself.
+        """
+        return None
+
 
 class FeedProjection(Projection):
     """Keeps the last events of one key, oldest first, and counts all it ever took."""

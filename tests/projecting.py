@@ -17,7 +17,7 @@ from eventlog.entry import Entry, RawEntry
 from eventlog.event import Event
 from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
-from eventlog.past import Stretch
+from eventlog.past import Past, Stretch
 from eventlog.vocabulary import (
     BridgeEvent,
     ConversationCleared,
@@ -191,10 +191,14 @@ async def read_out(
     consistency: Consistency = "live",
     store: ModelStore | None = None,
     page_size: int = 7,
+    past: Past | None = None,
 ) -> dict[str, Any]:
-    """Return what the read models say, in the oracle's words, through the paged queries."""
+    """Return what the read models say, in the oracle's words, through the paged queries.
+
+    History goes on into `past`, the archive.
+    """
     sessions, letters = Sessions(log, store), DeadLetters(log, store)
-    history, activity = History(log, store), Activity(log, store)
+    history, activity = History(log, store, past=past), Activity(log, store)
     conversations = Conversations(log, store)
     found = await _everything(sessions.list, page_size, consistency)
     parked = await _everything(letters.list, page_size, consistency)

@@ -22,6 +22,7 @@ from eventlog.past import Past
 from eventlog.tasks import end
 from projections.building.unknown_letters import UnknownLetters
 from projections.folding.following import NOTHING, fold_on, next_batch
+from projections.folding.leaving import leaving_of
 from projections.folding.pipeline import BeginAnew, Pipeline
 from projections.folding.source import archived, types_of
 from projections.folding.target import Target
@@ -36,6 +37,10 @@ written more than once."""
 
 BATCHES_AT_ONCE = 1000
 """Batches folded without looking up: nobody waits for a turn."""
+
+PASS_ENTRIES = 200_000
+"""Entries of the archive folded before what is idle leaves the build: bounds what it takes of Redis
+however long the archive is. What is left then leaves when the build serves."""
 
 BEAT_S = 0.1
 """How often a builder looks for partitions to work on: a build is short, and who joins it is to have
@@ -193,9 +198,14 @@ class Builder:
         try:
             types = types_of(log, target.projection)
             old = archived(log, self._past, partition, checkpoint, None, types)
+            leaving = leaving_of(log, self._store, self._past, pipeline)
+            passed = pipeline.position.n
             async with aclosing(old) as stretches:
                 async for stretch in stretches:
                     await pipeline.put(stretch, in_stream=False)
+                    if leaving is not None and pipeline.position.n - passed >= PASS_ENTRIES:
+                        await leaving.whole_pass()
+                        passed = pipeline.position.n
             batch = NOTHING
             while True:
                 while not batch.stretch.entries:

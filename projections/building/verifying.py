@@ -2,7 +2,7 @@
 
 It works while projectors do: each answer of the stored model says at which entry it stands, and the
 fold is taken on to just there before it answers. So nothing has to hold still, and each document,
-list, count and feed is compared as of one moment.
+list, count and feed is compared as of one moment. What left Redis is compared like what is there.
 """
 
 from __future__ import annotations
@@ -13,16 +13,27 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from eventlog.entry import Entry
 from eventlog.errors import BuildMissing, EventLogError
 from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
-from eventlog.past import Past
+from eventlog.past import NoPast, Past
 from projections.building.touched import Touched, entries_that_touched
 from projections.folding.replay import Moment, Replay
-from projections.projection import DocumentProjection, Projection
+from projections.projection import DocumentProjection, FeedProjection, Projection
+from projections.reading.cold import ColdReader, just_after
+from projections.storing.batch import feed_item
 from projections.storing.default_store import default_store
+from projections.storing.departures import ended
 from projections.storing.memory_models import MemoryModels
-from projections.storing.store import After, DocumentsRequest, FeedRequest, ModelStore, PageRequest
+from projections.storing.store import (
+    After,
+    DocumentsRequest,
+    FeedReply,
+    FeedRequest,
+    ModelStore,
+    PageRequest,
+)
 
 KEYS_AT_ONCE = 500
 _ENCODER = msgspec.json.Encoder(order="deterministic")
@@ -216,11 +227,34 @@ class _Verification:
         stored = await self._store.read_feed(self._partition, request)
         await self._follow(stored.tail.checkpoint)
         folded = await self._models.read_feed(self._partition, request)
+        older = await self._that_left(feed, stored, len(folded.items) - len(stored.items))
         answers = (
-            (reply.total, [item.decode(errors="replace") for item in reply.items])
-            for reply in (stored, folded)
+            (reply.total, [item.decode(errors="replace") for item in items])
+            for reply, items in ((stored, older + stored.items), (folded, folded.items))
         )
         return _Pair("feed", feed, feed, *answers)
+
+    async def _that_left(self, feed: str, stored: FeedReply, count: int) -> list[bytes]:
+        """Return the last `count` items before those that are stored, where they left Redis."""
+        projection, partition = self._projection, self._partition
+        build = (await self._store.shelf(partition)).readable(projection.name, projection.version)
+        if count <= 0 or build is None or not isinstance(projection, FeedProjection):
+            return []
+        known = await self._store.departed(partition, build.model, [feed])
+        if feed not in known:
+            return []
+        if stored.items:
+            before = EntryId.parse(stored.items[0].partition(b" ")[0])
+        else:
+            before = just_after(ended(known[feed])[1])
+        reader = ColdReader(self._log, self._past or NoPast(), projection)
+        found: list[Entry] = []
+        while len(found) < count:
+            cold = await reader.older(feed, before, count - len(found))
+            found, before = [*cold.entries, *found], cold.edge
+            if cold.is_all:
+                break
+        return [feed_item(entry) for entry in found]
 
     def _asking(self, **what: Any) -> DocumentsRequest:
         return DocumentsRequest(self._projection.name, self._projection.version, **what)

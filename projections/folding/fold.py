@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -27,11 +28,15 @@ from projections.projection import (
     Projection,
 )
 from projections.storing.batch import DocumentChanges, FeedChanges
+from projections.storing.departed_file import Departed
+from projections.storing.departures import TOMBSTONE
 
 S = TypeVar("S")
 
 CACHED_DOCUMENTS = 4096
 """Documents per projection and partition kept decoded, or as many as a batch touches."""
+MET_FEEDS = 50_000
+"""Feeds per projection and partition of which it is remembered that they are in Redis."""
 TRACEBACK_CHARACTERS = 8000
 
 _encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
@@ -93,11 +98,15 @@ def decode_document(projection: Projection, decode: Callable[[bytes], S], raw: b
 class Cached(Generic[S]):
     """A document as of the last entry folded, and how its stored form is indexed."""
 
-    __slots__ = ("indexed", "state")
+    __slots__ = ("has_left", "indexed", "state")
 
-    def __init__(self, state: S | None, indexed: tuple[IndexEntry, ...]) -> None:
+    def __init__(
+        self, state: S | None, indexed: tuple[IndexEntry, ...], *, has_left: bool = False
+    ) -> None:
         self.state = state
         self.indexed = indexed
+        self.has_left = has_left
+        """Whether it is stored no more, and in no index: it is to be written whole."""
 
 
 class Work(dict[str, list[Entry]]):
@@ -118,6 +127,10 @@ class DocumentSlot(Generic[S]):
         self.model = model
         self.work = Work()
         self.cache: dict[str, Cached[S]] = {}  # ordered from least to most recently used
+        self.departures = 0
+        """The number of the build's last departure from Redis; above 0, what is not stored may have left."""
+        self.touched: dict[str, int] = {}
+        """Document → a sequence at or after its last entry, where that is noted."""
         self._decode = msgspec.json.Decoder(projection.state_type).decode
         state_type: Any = projection.state_type
         self._state_class = state_type if isinstance(state_type, type) else object
@@ -127,21 +140,34 @@ class DocumentSlot(Generic[S]):
         cache = self.cache
         return [key for key in self.work if key not in cache]
 
-    def warm(self, keys: Iterable[str], stored: Iterable[bytes | None]) -> None:
-        """Take the stored documents of `keys`; None where there is none."""
+    def warm(
+        self,
+        keys: Iterable[str],
+        stored: Iterable[bytes | None],
+        departed: Mapping[str, Departed] = MappingProxyType({}),
+    ) -> None:
+        """Take the stored documents of `keys`, or those that left; None where there is none."""
         index = self.projection.index
         for key, raw in zip(keys, stored, strict=True):
-            state = self.decode(raw) if raw else None
+            left = departed.get(key) if raw is None else None
+            body = raw if left is None else left.body
+            state = None if body is None or body == TOMBSTONE else self.decode(body)
             indexed = tuple(index(key, state)) if state is not None else ()
-            self.cache[key] = Cached(state, indexed)
+            self.cache[key] = Cached(state, indexed, has_left=left is not None)
 
     def decode(self, raw: bytes) -> S:
         """Return a stored document; ConfigurationError where the program's shape is another."""
         return decode_document(self.projection, self._decode, raw)
 
+    def leave(self, keys: Iterable[str], number: int) -> None:
+        """Take note that documents left, and under which number."""
+        self.departures = number
+        for key in keys:
+            self.cache.pop(key, None)
+
     def fold(self) -> DocumentChanges:
         """Return the batch's changes. Raises FoldFailed, after which the cache lacks its keys."""
-        changes = DocumentChanges(self.model, {}, [], {}, {}, self.projection.facets)
+        changes = self._changes()
         apply_all, cache = self.projection.apply_all, self.cache
         try:
             for key, entries in self.work.items():
@@ -160,7 +186,7 @@ class DocumentSlot(Generic[S]):
 
     def fold_with_care(self) -> tuple[DocumentChanges, list[Poison]]:
         """Return the changes of what could be folded, and what could not; slower, never raises."""
-        changes = DocumentChanges(self.model, {}, [], {}, {}, self.projection.facets)
+        changes = self._changes()
         poisons: list[Poison] = []
         careful = partial(apply_with_care, self.projection, self._decode)
         for key, entries in self.work.items():
@@ -176,20 +202,42 @@ class DocumentSlot(Generic[S]):
         self._finish()
         return changes, poisons
 
+    def _changes(self) -> DocumentChanges:
+        return DocumentChanges(self.model, {}, [], {}, {}, self.projection.facets, {}, [])
+
     def _record(
         self, changes: DocumentChanges, key: str, cached: Cached[S], state: S | None
     ) -> None:
         indexed: tuple[IndexEntry, ...] = ()
         if state is None:
-            changes.deleted.append(key)
+            self._delete(changes, key, cached)
         else:
             if not isinstance(state, self._state_class):
                 raise TypeError(f"a state has to be {self._state_class.__name__}, not {state!r}")
             changes.written[key] = _encode(state).decode()
             indexed = tuple(self.projection.index(key, state))
-        if indexed != cached.indexed:
+        if cached.has_left:
+            self._bring_back(changes, key, cached.indexed)
+            _reindex(changes, key, dict(cached.indexed), dict(indexed), is_new=True)
+        elif indexed != cached.indexed:
             _reindex(changes, key, dict(cached.indexed), dict(indexed))
-        cached.state, cached.indexed = state, indexed
+        cached.state, cached.indexed, cached.has_left = state, indexed, False
+
+    def _delete(self, changes: DocumentChanges, key: str, cached: Cached[S]) -> None:
+        """Note that there is no such document any more, be there one that left."""
+        if not self.departures:
+            changes.deleted.append(key)
+        elif cached.state is not None or cached.has_left:
+            changes.written[key] = TOMBSTONE.decode()
+
+    def _bring_back(
+        self, changes: DocumentChanges, key: str, indexed: Iterable[IndexEntry]
+    ) -> None:
+        """Note that a document is stored again, and which facets' indexes it had left."""
+        changes.back.append(key)
+        for name, _ in indexed:
+            if name.partition(":")[0] in self.projection.facets:
+                changes.returned[name] = changes.returned.get(name, 0) + 1
 
     def _finish(self) -> None:
         # What this batch touched stays, since its change is not committed yet.
@@ -201,11 +249,16 @@ class DocumentSlot(Generic[S]):
 
 
 def _reindex(
-    changes: DocumentChanges, key: str, old: dict[str, float], new: dict[str, float]
+    changes: DocumentChanges,
+    key: str,
+    old: dict[str, float],
+    new: dict[str, float],
+    *,
+    is_new: bool = False,
 ) -> None:
     """Note where a document is found now and was not before, and the reverse."""
     for name, score in new.items():
-        if old.get(name) != score:
+        if is_new or old.get(name) != score:
             if math.isnan(score):
                 raise ValueError("a document's index score is not a number")
             changes.indexed.setdefault(name, {})[key] = score
@@ -222,12 +275,33 @@ class FeedSlot:
         self.model = model
         self.limit = projection.limit(settings)
         self.work = Work()
+        self.departures = 0
+        """The number of the build's last departure from Redis."""
+        self.left: dict[str, int] = {}
+        """Feeds of this batch that may have → entries they had by then."""
+        self._met: dict[str, None] = {}
+
+    def unmet(self) -> list[str]:
+        """Return the feeds of this batch that are new here: they may have left, and come back now."""
+        met = self._met
+        found = [name for name in self.work if name not in met] if self.departures else []
+        if len(met) + len(found) > MET_FEEDS:
+            met.clear()
+        met.update(dict.fromkeys(found))
+        return found
+
+    def leave(self, names: Iterable[str], number: int) -> None:
+        """Take note that feeds left, and under which number."""
+        self.departures = number
+        for name in names:
+            self._met.pop(name, None)
 
     def fold(self) -> FeedChanges:
         """Return the batch's changes."""
-        items = dict(self.work)
+        items, left = dict(self.work), self.left
         self.work.clear()
-        return FeedChanges(self.model, self.limit, items)
+        self.left = {}
+        return FeedChanges(self.model, self.limit, items, left)
 
 
 Slot = DocumentSlot[Any] | FeedSlot

@@ -26,10 +26,12 @@ class Batch(NamedTuple):
 NOTHING = Batch(Stretch([], START), is_full=False)
 
 
-async def next_batch(log: EventLog, pipeline: Pipeline, partition: int) -> Batch:
-    """Return what is appended after the pipeline's position within a second."""
+async def next_batch(
+    log: EventLog, pipeline: Pipeline, partition: int, *, waits: bool = True
+) -> Batch:
+    """Return what is appended after the pipeline's position within a second, or what was already."""
     reading = asyncio.create_task(
-        _read(log, partition, pipeline.position, pipeline.batch_limit, waits=True)
+        _read(log, partition, pipeline.position, pipeline.batch_limit, waits=waits)
     )
     try:
         await asyncio.wait({reading})  # ends at once when cancelled, whatever the call does

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from eventlog.errors import (
@@ -20,7 +20,7 @@ from eventlog.logs import get_logger
 from eventlog.past import Stretch
 from eventlog.tasks import end_calls
 from eventlog.vocabulary import DeadLetterParked
-from projections.folding.fold import DocumentSlot, FeedSlot, Folder, FoldFailed, Poison
+from projections.folding.fold import DocumentSlot, FeedSlot, Folder, FoldFailed, Poison, Slot
 from projections.folding.letters import is_own_letter, letter_of
 from projections.folding.target import Target
 from projections.storing.batch import (
@@ -36,6 +36,8 @@ from projections.storing.batch import (
     Step,
     Superseded,
 )
+from projections.storing.departed_file import Departed
+from projections.storing.departures import ended
 from projections.storing.store import ModelStore
 
 BATCH_ENTRIES = 500
@@ -91,17 +93,30 @@ class Pipeline:
         batch_entries: int = BATCH_ENTRIES,
     ) -> None:
         self.position = position
+        self.lease = lease
+        self.notes_touched = False
+        """Whether each slot notes where its documents changed last."""
         self.batch_limit = batch_entries // 8  # until the first batch shows how large entries are
         self._log = log
         self._store = store
-        self._lease = lease
         self._targets = tuple(targets)
+        self._knows_departures = False
         self._folder = Folder(targets, lease.partition, log.codec.decode, log.settings)
         self._on_commit = on_commit
         self._moves_group = moves_group
         self._parks = parks
         self._batch_entries = batch_entries
         self._committing: asyncio.Task[None] | None = None
+
+    @property
+    def partition(self) -> int:
+        """The partition it folds."""
+        return self.lease.partition
+
+    @property
+    def built(self) -> Iterator[tuple[Target, Slot]]:
+        """What it folds, and the work on each."""
+        return zip(self._targets, self._folder.slots, strict=True)
 
     async def put(self, batch: Stretch, *, in_stream: bool = True) -> None:
         """Fold a batch and start its commit, once that of the batch before has succeeded.
@@ -114,11 +129,15 @@ class Pipeline:
         if in_stream and (not raws or raws[0].id.n != self.position.n + 1):
             upto = raws[0].id.n - 1 if raws else batch.end.n
             raise HistoryGap(
-                f"partition {self._lease.partition}: entries {self.position.n + 1} to {upto} are "
+                f"partition {self.lease.partition}: entries {self.position.n + 1} to {upto} are "
                 f"no longer in the log, and {', '.join(self._names())} lack them.",
                 remedy="Rebuild from the archive: `eventlog projections rebuild`.",
             )
         poisons = self._folder.deal(raws)
+        if self.notes_touched:
+            for slot in self._folder.slots:
+                if isinstance(slot, DocumentSlot):
+                    slot.touched.update(dict.fromkeys(slot.work, batch.end.n))
         documents, feeds, failed = await self._fold()
         for slot in failed:
             changes, more = slot.fold_with_care()
@@ -128,9 +147,11 @@ class Pipeline:
         if poisons:
             await self._park(poisons)
         commit = Commit(
-            partition=self._lease.partition,
-            lease=self._lease,
-            steps=tuple(Step(t.build, t.role, self.position) for t in self._targets),
+            partition=self.lease.partition,
+            lease=self.lease,
+            steps=tuple(
+                Step(t.build, t.role, self.position, slot.departures) for t, slot in self.built
+            ),
             first=raws[0].id if raws else batch.end,
             last=batch.end,
             in_stream=in_stream,
@@ -153,7 +174,7 @@ class Pipeline:
             if poison.projection is not None and poison.projection.on_poison == "stop":
                 raise ProjectionStopped(
                     poison.projection.model,
-                    f"at entry {self._lease.partition}/{poison.raw.id}: {poison.error}",
+                    f"at entry {self.lease.partition}/{poison.raw.id}: {poison.error}",
                     remedy="Mend its `apply` and start again, or let it park such entries "
                     '(`on_poison = "park"`).',
                 )
@@ -200,7 +221,12 @@ class Pipeline:
             await self._warm(failed)
         return documents, feeds, failed
 
-    async def _warm(self, slots: Sequence[DocumentSlot[Any] | FeedSlot]) -> None:
+    async def _warm(self, slots: Sequence[Slot]) -> None:
+        await self.know_departures()
+        for slot in slots:
+            if isinstance(slot, FeedSlot) and (names := slot.unmet()):
+                left = await self._store.departed(self.partition, slot.model, names)
+                slot.left = {name: ended(row)[0] for name, row in left.items()}
         cold = [
             (slot, keys)
             for slot in slots
@@ -208,14 +234,49 @@ class Pipeline:
         ]
         if cold:
             wanted = [(slot.model, keys) for slot, keys in cold]
-            stored = await self._store.documents(self._lease.partition, wanted)
+            stored = await self._store.documents(self.lease.partition, wanted)
             for (slot, keys), documents in zip(cold, stored, strict=True):
+                left = {}
+                if slot.departures:
+                    missing = [k for k, raw in zip(keys, documents, strict=True) if raw is None]
+                    left = await self._departed(slot, missing)
                 try:
-                    slot.warm(keys, documents)
+                    slot.warm(keys, documents, left)
                 except ConfigurationError as error:  # it alone cannot go on
                     model = slot.projection.model
-                    why = f"in partition {self._lease.partition}: {error.message.rstrip('.')}"
+                    why = f"in partition {self.lease.partition}: {error.message.rstrip('.')}"
                     raise ProjectionStopped(model, why, remedy=error.remedy) from None
+
+    async def know_departures(self) -> None:
+        """Find out, once, of which builds anything ever left: under this lease nobody else lets go.
+
+        Raises HistoryGap where what left cannot be found.
+        """
+        if self._knows_departures:
+            return
+        models = [slot.model for slot in self._folder.slots]
+        numbers = await self._store.departures(self.partition, models)
+        for slot, number in zip(self._folder.slots, numbers, strict=True):
+            slot.departures = number
+        self._knows_departures = True
+
+    async def _departed(
+        self, slot: DocumentSlot[Any], missing: Sequence[str]
+    ) -> Mapping[str, Departed]:
+        if not missing:
+            return {}
+        return await self._store.departed(self.partition, slot.model, missing)
+
+    async def _forget_returned(self, commit: Commit) -> None:
+        """Say which documents are back, which saves readers of lists from looking at them twice."""
+        numbers = {step.build.model: step.departures for step in commit.steps}
+        for change in commit.documents:
+            if change.back:
+                place = commit.partition, change.model
+                try:
+                    await self._store.returned(*place, change.back, numbers[change.model])
+                except HistoryGap as error:
+                    _log.warning("returns_not_noted", model=change.model, error=str(error))
 
     async def _park(self, poisons: Sequence[Poison]) -> None:
         """Record poison entries in the log, before the commit that leaves them behind."""
@@ -224,11 +285,11 @@ class Pipeline:
             _log.warning(
                 "poison_entry",
                 projection=poison.projection.model if poison.projection else None,
-                partition=self._lease.partition,
+                partition=self.lease.partition,
                 entry=str(poison.raw.id),
                 error=poison.error,
             )
-            letter = letter_of(poison, self._lease.partition, self._log.clock)
+            letter = letter_of(poison, self.lease.partition, self._log.clock)
             if not is_own_letter(poison.event) and await self._parks(letter):
                 letters.append(letter)
         if letters:
@@ -239,6 +300,7 @@ class Pipeline:
         match outcome:
             case Committed():
                 self._on_commit(commit.last, count)
+                await self._forget_returned(commit)
             case AlreadyApplied():
                 # Each batch is sent once, so it was not this pipeline that applied it.
                 raise BeginAnew(f"entries up to {commit.last} were folded by another")
@@ -254,7 +316,7 @@ class Pipeline:
                     remedy="Nothing of the batch was applied; the other owner applies it.",
                 )
             case Superseded(model):
-                raise BeginAnew(f"{model} is no longer in its role")
+                raise BeginAnew(f"{model} is no longer in its role, or documents left it")
             case GroupGone():
                 raise EventLogError(
                     f"group {commit.lease.group!r} is gone from partition {commit.partition}.",

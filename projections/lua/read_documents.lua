@@ -1,6 +1,6 @@
 --[[ Read documents of one build, its checkpoint, and what the log has after it, in one step.
 
-KEYS  1 shelf   2 stream   3 head   4 documents   5.. indexes, facets      (one slot)
+KEYS  1 shelf   2 stream   3 head   4 documents   5 departures   6.. indexes, facets      (one slot)
 ARGV  1 msgpack array; an index or facet is given as its place in KEYS:
         1 place        { model, { field, mark, ... } that the shelf must hold, false for none }
         2 tail_limit   entries after the checkpoint at most; 0: none
@@ -9,11 +9,13 @@ ARGV  1 msgpack array; an index or facet is given as its place in KEYS:
         5 page         { index, limit, lowest score, after score, after document }, where `after`
                        says below what the page starts, false and false for the first page;
                        or false
+        6 departed     documents of which to say whether they are here
 
 Returns  { 'moved' }  the shelf holds other marks: look there again; or
          { checkpoint, head, { entry, ... }, { JSON or nil, ... }, { { value, count, ... }, ... },
-           { document, score, ... }, { JSON or nil, ... } }
-         the last two being the page, by (score, document) from the highest down, and its documents
+           { document, score, ... }, { JSON or nil, ... }, number of departures, { 1 or 0, ... } }
+         those two before the number being the page, by (score, document) from the highest down, and
+         its documents; the last says of each of `departed` whether it is here
 
 Read-only. Cost grows with what is returned, and with the logarithm of the index.
 --]]
@@ -79,4 +81,12 @@ if page then
   page_documents = fetch_documents(KEYS[4], page_documents)
 end
 
-return { checkpoint, head, tail, fetch_documents(KEYS[4], wanted), counts, members, page_documents }
+local is_here = {}
+for i, document in ipairs(request[6]) do
+  is_here[i] = redis.call('HEXISTS', KEYS[4], document)
+end
+
+return {
+  checkpoint, head, tail, fetch_documents(KEYS[4], wanted), counts, members, page_documents,
+  tonumber(redis.call('HGET', KEYS[5], '') or 0), is_here,
+}

@@ -1,6 +1,6 @@
 --[[ Read a page of a feed, its checkpoint, and what the log has after it, in one step.
 
-KEYS  1 shelf   2 stream   3 head   4 feed   5 counts of items dropped      (one slot)
+KEYS  1 shelf   2 stream   3 head   4 feed   5 counts of items dropped   6 departures   (one slot)
 ARGV  1 msgpack array:
         1 place        { model, { field, mark, ... } that the shelf must hold, false for none }
         2 tail_limit   entries after the checkpoint at most; 0: none
@@ -10,7 +10,8 @@ ARGV  1 msgpack array:
 
 Returns  { 'moved' }  the shelf holds other marks: look there again; or
          { checkpoint, head, { entry, ... }, items ever, number of the oldest item kept,
-           number of the first item of the page, { item, ... } }
+           number of the first item of the page, { item, ... },
+           number of departures where the feed is not here, else 0 }
          items are numbered from 1 as they joined, so a number stays when older ones are dropped
 
 Read-only. Cost grows with what is returned and with the page's distance from the feed's end.
@@ -43,4 +44,5 @@ local items = {}
 if from <= upto then
   items = redis.call('LRANGE', KEYS[4], from - dropped - 1, upto - dropped - 1)
 end
-return { checkpoint, head, tail, total, dropped + 1, from, items }
+local departures = total == 0 and tonumber(redis.call('HGET', KEYS[6], '') or 0) or 0
+return { checkpoint, head, tail, total, dropped + 1, from, items, departures }

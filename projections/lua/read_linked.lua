@@ -1,6 +1,7 @@
 --[[ Read a document, those it points to, and what the log has after them, in one step.
 
-KEYS  1 shelf   2 stream   3 head   4 documents   5 documents pointed to   6 versions      (one slot)
+KEYS  1 shelf   2 stream   3 head   4 documents   5 documents pointed to   6 versions
+      7 departures   8 departures of those pointed to      (one slot)
 ARGV  1 msgpack array:
         1 place        { model, { field, mark, ... } that the shelf must hold, false for none }
         2 linked       the place of the model that is pointed to
@@ -12,7 +13,7 @@ ARGV  1 msgpack array:
 
 Returns  { 'moved', 1 or 2 }  the shelf holds other marks for that place: look there again; or
          { lower checkpoint, head, { entry, ... }, checkpoint, JSON or nil, checkpoint of the linked,
-           { linked key, ... }, { JSON or nil, ... } }
+           { linked key, ... }, { JSON or nil, ... }, number of departures, the same of the linked }
 
 Read-only. Cost grows with what is returned.
 --]]

@@ -1,6 +1,6 @@
 --[[ Append a batch if it may be, else read a document and those it points to, in one step.
 
-KEYS  1..6 as read_linked.lua   7..13 as append.lua 1..7      (one slot)
+KEYS  1..8 as read_linked.lua   9..15 as append.lua 1..7      (one slot)
 ARGV  1 msgpack array: the request of read_linked.lua
       2 msgpack array: the batch of append.lua, with expected versions and without a fence
 
@@ -18,8 +18,8 @@ It is safe to send again: whoever took the entity finds that it is held.
 --!include append_batch
 
 local append_keys = {}
-for i = 7, #KEYS do
-  append_keys[i - 6] = KEYS[i]
+for i = 9, #KEYS do
+  append_keys[i - 8] = KEYS[i]
 end
 local plan, refusal = plan_append(append_keys, cmsgpack.unpack(ARGV[2]))
 if plan then

@@ -15,6 +15,7 @@ from eventlog.logs import get_logger
 from eventlog.past import Past
 from eventlog.tasks import end
 from projections.folding.following import NOTHING, fold_on, fold_until, next_batch
+from projections.folding.leaving import leaving_of
 from projections.folding.letters import GROUP
 from projections.folding.pipeline import BATCH_ENTRIES, BeginAnew, Pipeline
 from projections.folding.target import Target
@@ -195,16 +196,25 @@ async def _follow(
     position: EntryId,
     listener: Listener,
 ) -> None:
-    """Fold what the log has after `position`, and whatever comes, into all targets."""
-    log, store, turns, _ = work
+    """Fold what the log has after `position`, and whatever comes, into all targets.
+
+    In between, what is idle leaves them.
+    """
+    log, store, turns, past = work
     pipeline = Pipeline(log, store, targets, lease, position, listener.on_commit)
+    leaving = leaving_of(log, store, past, pipeline)
     batch = NOTHING
     try:
         while True:
             while not batch.stretch.entries:
-                batch = await next_batch(log, pipeline, lease.partition)
+                if leaving is not None:
+                    await leaving.step()
+                is_idle = leaving is None or not leaving.is_busy
+                batch = await next_batch(log, pipeline, lease.partition, waits=is_idle)
             async with turns:
                 batch = await fold_on(log, pipeline, lease.partition, batch, TURN_BATCHES)
+            if leaving is not None:
+                await leaving.step()
     finally:
         await pipeline.abandon()
 

@@ -26,6 +26,8 @@ class FeedPage(NamedTuple):
     """The number of the oldest entry kept."""
     total: int
     """How many entries the feed ever took, those no longer kept included."""
+    left_at: EntryId | None = None
+    """The last entry that had left Redis with all before it; None of a feed that is there."""
 
 
 class LiveFeeds:
@@ -67,7 +69,7 @@ class LiveFeeds:
                 if before is None or total < before:
                     kept.append(entry)
                     end = total + 1
-        return FeedPage(list(kept), end - len(kept), reply.oldest, total)
+        return FeedPage(list(kept), end - len(kept), reply.oldest, total, reply.left_at)
 
     def _entry(self, partition: int, item: bytes) -> Entry:
         entry_id, _, raw = item.partition(b" ")

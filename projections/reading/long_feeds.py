@@ -161,6 +161,8 @@ class LongFeeds:
             return Place.after(hot.entries[-1], hot.total)
         if not hot.total:
             return Place()
+        if hot.left_at is not None:
+            return Place(hot.total, *just_after(hot.left_at))
         head = (await self._log.heads())[
             self._log.partition_of(self._projection.conversation(feed))
         ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from eventlog.entry import Entry
 from eventlog.ids import EntryId
 from eventlog.lease import Lease
 from projections.storing.build import Build, Role
+from projections.storing.departed_file import Leaving
 
 
 class DocumentChanges(NamedTuple):
@@ -23,6 +26,10 @@ class DocumentChanges(NamedTuple):
     """Index name → document keys that left it."""
     facets: tuple[str, ...] = ()
     """The projection's facets, whose counts move with the indexes."""
+    returned: dict[str, int] = {}
+    """Index of a facet → how many of the documents are back that had left Redis from it."""
+    back: list[str] = []
+    """Documents written that had left."""
 
 
 LARGEST_DROP_ITEMS = 64
@@ -36,6 +43,8 @@ class FeedChanges(NamedTuple):
     """How many items a feed keeps at least."""
     items: dict[str, list[Entry]]
     """Feed name → the entries that join it."""
+    left: Mapping[str, int] = MappingProxyType({})
+    """Feed name → how many entries it had when it left Redis; one that is there is younger."""
 
     @property
     def drop_items(self) -> int:
@@ -55,6 +64,8 @@ class Step(NamedTuple):
     """In which it must be on the shelf."""
     checkpoint: EntryId
     """Which it must have."""
+    departures: int = 0
+    """The number of its last departure, as it was when its documents were looked at."""
 
 
 class Commit(NamedTuple):
@@ -74,6 +85,21 @@ class Commit(NamedTuple):
     """Whether the lease's group moves on too, as far as every serving build has come."""
     documents: list[DocumentChanges]
     feeds: list[FeedChanges]
+
+
+class Leave(NamedTuple):
+    """Documents or feeds of one build that leave Redis: all of them, in one step, or none."""
+
+    partition: int
+    lease: Lease
+    """Whose work this is; stale generations are fenced."""
+    step: Step
+    """The build, its role, and the checkpoint at which these were read."""
+    number: int
+    """Of this departure."""
+    documents: Sequence[Leaving] = ()
+    feeds: Sequence[Leaving] = ()
+    facets: tuple[str, ...] = ()
 
 
 class EntriesGone(NamedTuple):
@@ -107,7 +133,7 @@ class LeaseLost(NamedTuple):
 
 
 class Superseded(NamedTuple):
-    """A build is no longer in its role: another one was swapped in; nothing was written."""
+    """A build is no longer in its role, or documents left it meanwhile; nothing was written."""
 
     model: str
     outcome: Literal["superseded"] = "superseded"

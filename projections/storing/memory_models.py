@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -29,6 +29,7 @@ from projections.storing.batch import (
     feed_item,
 )
 from projections.storing.build import Build, Role, Shelf, role_field
+from projections.storing.departed_file import Departed
 from projections.storing.store import (
     DocumentsReply,
     DocumentsRequest,
@@ -148,7 +149,7 @@ class MemoryModels:
         fields = self._shelves[commit.partition]
         shelf = Shelf(fields)
         misplaced: list[tuple[str, EntryId]] = []
-        for build, role, checkpoint in commit.steps:
+        for build, role, checkpoint, _ in commit.steps:
             if fields.get(role_field(build.name, role)) != build.mark:
                 return Superseded(build.model)
             if (stored := shelf.checkpoint(build)) != checkpoint:
@@ -230,6 +231,24 @@ class MemoryModels:
         first = max(upto - request.limit, dropped) + 1
         page = items[first - dropped - 1 : max(upto - dropped, 0)]
         return FeedReply(tail, total, dropped + 1, first, page)
+
+    async def departures(self, partition: int, models: Sequence[str]) -> list[int]:  # noqa: ARG002 - the same of all
+        """Return 0 for each: nothing leaves memory."""
+        return [0] * len(models)
+
+    async def departed(
+        self,
+        partition: int,  # noqa: ARG002
+        model: str,  # noqa: ARG002
+        keys: Collection[str],  # noqa: ARG002
+    ) -> Mapping[str, Departed]:
+        """Return nothing."""
+        return {}
+
+    async def returned(
+        self, partition: int, model: str, keys: Collection[str], number: int
+    ) -> None:
+        """Return."""
 
     async def names(self, partition: int, build: Build) -> Names:
         """Return what is stored of a build, by name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -10,10 +10,10 @@ import msgspec
 from eventlog.batch import Appended, pack_batch, unpack_outcome
 from eventlog.connection import in_our_words
 from eventlog.entity import ExpectedState
-from eventlog.entry import Entry, RawEntry
+from eventlog.entry import RawEntry
 from eventlog.event import Event
 from eventlog.ids import EntryId
-from eventlog.keys import Keys, ModelKey, model_pattern, models_pattern
+from eventlog.keys import ModelKey, model_pattern, models_pattern
 from eventlog.log import EventLog
 from eventlog.scripts import Script, load_script
 from eventlog.shares import batch_of
@@ -28,10 +28,20 @@ from projections.storing.batch import (
     EntriesGone,
     GroupGone,
     LeaseLost,
+    Leave,
     Superseded,
-    feed_item,
 )
 from projections.storing.build import READABLE, Build, Role, Shelf, role_field
+from projections.storing.departed_file import Departed, DepartedItem, Place
+from projections.storing.departures import TOMBSTONE, Candidates, Departures, Tries, ended
+from projections.storing.packing import (
+    FACET_MARK,
+    KeyTable,
+    facet_key,
+    pack,
+    pack_commit,
+    pack_leave,
+)
 from projections.storing.store import (
     DocumentsReply,
     DocumentsRequest,
@@ -45,10 +55,6 @@ from projections.storing.store import (
 )
 
 UNLINKED_AT_ONCE = 1000
-FACET_MARK = "#"
-"""Begins the name of an index that holds a facet's counts."""
-
-_pack = msgspec.msgpack.Encoder().encode
 
 
 class RedisModels:
@@ -63,6 +69,8 @@ class RedisModels:
         self._take_or_read = load_script("projections", "take_or_read")
         self._read_feed = load_script("projections", "read_feed")
         self._fetch = load_script("projections", "fetch")
+        self._leave = load_script("projections", "leave")
+        self._departures = Departures(log)
         self._claim = load_script("projections", "shelf_claim")
         self._begin = load_script("projections", "shelf_begin")
         self._swap = load_script("projections", "shelf_swap")
@@ -129,6 +137,15 @@ class RedisModels:
             doomed = [key for model, key in stored if model not in kept]
             for start in range(0, len(doomed), UNLINKED_AT_ONCE):
                 count += await self._call("UNLINK", *doomed[start : start + UNLINKED_AT_ONCE])
+        left = await self._departures.builds(name)
+        shelves = {place.partition: await self.shelf(place.partition) for place in left}
+        await self._departures.forget(
+            [
+                place
+                for place in left
+                if place.model not in {b.model for b in shelves[place.partition].builds.values()}
+            ]
+        )
         return count
 
     # --- documents and feeds ---------------------------------------------------------------------
@@ -141,7 +158,7 @@ class RedisModels:
             return []
         stored = [self._log.keys.documents(partition, model) for model, _ in wanted]
         found: list[list[bytes | None]] = await self._run(
-            self._fetch, stored, _pack([keys for _, keys in wanted])
+            self._fetch, stored, pack([keys for _, keys in wanted])
         )
         return found
 
@@ -160,7 +177,8 @@ class RedisModels:
                 if parsed and parsed.kind in found:
                     found[parsed.kind].add(parsed.name)
         indexes = {name for name in found["index"] if not name.startswith(FACET_MARK)}
-        return Names(documents, indexes, found["feed"])
+        left = await self._departures.names(Place(partition, build.model))
+        return Names(documents | left.documents, indexes | left.indexes, found["feed"] | left.feeds)
 
     async def commit(self, commit: Commit) -> CommitOutcome:
         """Return what became of the batch; it is applied whole, in one step, or not at all."""
@@ -184,38 +202,92 @@ class RedisModels:
 
     async def read_documents(self, partition: int, request: DocumentsRequest) -> DocumentsReply:
         """Return documents, counts and a page, with the tail, all of one moment."""
-        names = self._log.keys
+        wanted = partition, request.name, request.version
+        tries: Tries | None = None
+        while True:
+            place = self._places.get(wanted) or await self._find(*wanted)
+            build = Place(partition, place.model)
+            tries = tries or Tries(build)
+            reply = await self._read_once(place, build, request)
+            if reply is not None:
+                return reply
+            tries.again()
 
-        def packed(place: _Place) -> tuple[list[str], bytes]:
-            model = place.model
-            keys = _KeyTable([*self._common(partition), names.documents(partition, model)])
-            page: Any = False
-            if request.page is not None:
-                index = keys.place(names.index(partition, model, request.page.name))
-                after = request.page.after
-                where = [repr(after.score), after.key] if after else [False, False]
-                page = [index, request.page.limit, request.page.lowest_score, *where]
-            facets = [
-                keys.place(_facet_key(names, partition, model, name)) for name in request.facets
+    async def _read_once(
+        self, place: _Place, build: Place, request: DocumentsRequest
+    ) -> DocumentsReply | None:
+        """Return the answer of a build; None where something came between: ask again.
+
+        What left is looked up before the page is read, so that the same step can tell which of it is
+        back; and after the documents are, since most are there.
+        """
+        page = request.page
+        share = page.limit if page else 0
+        while True:
+            older = Candidates(0, [], is_all=True)
+            if page is not None:
+                older = await self._departures.candidates(build, page, share)
+            keys, packed = self._packed(place, build.partition, request, older)
+            reply = await self._run(self._read_documents, keys, packed)
+            if reply[0] == b"moved":
+                self._places.pop((build.partition, request.name, request.version), None)
+                return None
+            number = reply[7]
+            self._departures.tell(build, number)
+            if page is not None and number > older.number:
+                return None
+            gone = [
+                item for item, is_here in zip(older.items, reply[8], strict=True) if not is_here
             ]
-            asked = [place.packed, request.tail_limit, list(request.keys), facets, page]
-            return keys.keys, _pack(asked)
-
-        reply = await self._read(self._read_documents, partition, request, packed)
-        members, documents = reply[5], reply[6]
-        items = [
-            PageItem(members[2 * i].decode(), float(members[2 * i + 1]), document)
-            for i, document in enumerate(documents)
-        ]
+            if older.is_all or page is None or len(gone) >= page.limit:
+                break
+            share *= 2
+        documents = await self._with_departed(build, request.keys, reply[3], number)
+        if documents is None:
+            return None
         counts = [
             {value.decode(): int(n) for value, n in zip(flat[::2], flat[1::2], strict=True)}
             for flat in reply[4]
         ]
-        return DocumentsReply(_tail(reply), reply[3], counts, items)
+        items = _merged(reply[5], reply[6], gone, page.limit) if page else []
+        return DocumentsReply(_tail(reply), documents, counts, items)
+
+    def _packed(
+        self, place: _Place, partition: int, request: DocumentsRequest, older: Candidates
+    ) -> tuple[list[str], bytes]:
+        names, model = self._log.keys, place.model
+        departures = names.departures(partition, model)
+        keys = KeyTable([*self._common(partition), names.documents(partition, model), departures])
+        page: Any = False
+        if request.page is not None:
+            index = keys.place(names.index(partition, model, request.page.name))
+            after = request.page.after
+            where = [repr(after.score), after.key] if after else [False, False]
+            page = [index, request.page.limit, request.page.lowest_score, *where]
+        facets = [keys.place(facet_key(names, partition, model, name)) for name in request.facets]
+        departed = [item.key for item in older.items]
+        asked = [place.packed, request.tail_limit, list(request.keys), facets, page, departed]
+        return keys.keys, pack(asked)
+
+    async def _with_departed(
+        self, build: Place, keys: Sequence[str], stored: Sequence[bytes | None], number: int
+    ) -> list[bytes | None] | None:
+        """Return the documents of keys, those included that left; None where one left since."""
+        missing = [key for key, raw in zip(keys, stored, strict=True) if raw is None]
+        found: dict[str, Departed] | None = {}
+        if number and missing:
+            found = await self._departures.find(build, missing, number)
+        if found is None:
+            return None
+        return [
+            (found[key].body if key in found else None) if raw is None else _told(raw)
+            for key, raw in zip(keys, stored, strict=True)
+        ]
 
     async def read_linked(self, partition: int, request: LinkedRequest) -> LinkedReply:
         """Return a document and those it points to, with the tail, all of one moment."""
-        return _linked(await self._ask_linked(self._read_linked, partition, request))
+        reply, builds = await self._ask_linked(self._read_linked, partition, request)
+        return await self._linked(partition, request, reply, builds)
 
     async def take_or_read(
         self,
@@ -229,12 +301,13 @@ class RedisModels:
         batch = batch_of(events, texts, list(expected.items()))
         packed = pack_batch(batch, self._log.settings.dedup_window_s * 1000)
         keys = self._log.keys.append(partition)
-        reply = await self._ask_linked(self._take_or_read, partition, request, keys, packed)
+        asked = self._ask_linked(self._take_or_read, partition, request, keys, packed)
+        reply, builds = await asked
         if reply[0] == b"appended":
             outcome = unpack_outcome(reply)
             assert isinstance(outcome, Appended)
             return results_of(partition, outcome, len(events))
-        return _linked(reply)
+        return await self._linked(partition, request, reply, builds)
 
     async def _ask_linked(
         self,
@@ -243,8 +316,8 @@ class RedisModels:
         request: LinkedRequest,
         more_keys: Sequence[str] = (),
         *more: bytes,
-    ) -> Any:
-        """Return the reply for the builds that the request's versions read now."""
+    ) -> tuple[Any, list[Place]]:
+        """Return the reply for the builds that the request's versions read now, and these."""
         names = self._log.keys
         wanted = [
             (partition, request.name, request.version),
@@ -253,49 +326,180 @@ class RedisModels:
         while True:
             places = [self._places.get(each) or await self._find(*each) for each in wanted]
             stored = [names.documents(partition, place.model) for place in places]
+            departures = [names.departures(partition, place.model) for place in places]
             packed = [place.packed for place in places]
             asked = [request.tail_limit, request.key, request.field, request.entity]
-            keys = [*self._common(partition), *stored, names.versions(partition), *more_keys]
-            reply = await self._run(script, keys, _pack([*packed, *asked]), *more)
+            keys = [*self._common(partition), *stored, names.versions(partition), *departures]
+            reply = await self._run(script, [*keys, *more_keys], pack([*packed, *asked]), *more)
             if reply[0] != b"moved":
-                return reply
+                return reply, [Place(partition, place.model) for place in places]
             self._places.pop(wanted[reply[1] - 1], None)
+
+    async def _linked(
+        self, partition: int, request: LinkedRequest, reply: Any, builds: Sequence[Place]
+    ) -> LinkedReply:
+        """Return what the reply says, and what of it has left."""
+        linked = {key.decode(): raw for key, raw in zip(reply[6], reply[7], strict=True)}
+        absent = [request.key] if reply[4] is None else []
+        linked_absent = [key for key, raw in linked.items() if raw is None]
+        if await self._has_left(builds[0], absent, reply[8]) or await self._has_left(
+            builds[1], linked_absent, reply[9]
+        ):
+            return await self._read_apart(partition, request, list(linked))
+        return LinkedReply(
+            _tail(reply),
+            EntryId.parse(reply[3]),
+            _told(reply[4]),
+            EntryId.parse(reply[5]),
+            {key: _told(raw) for key, raw in linked.items()},
+        )
+
+    async def _has_left(self, build: Place, absent: Sequence[str], number: int) -> bool:
+        """Return whether any of the documents that are not there may have left."""
+        if not number or not absent:
+            return False
+        return await self._departures.find(build, absent, number) != {}
+
+    async def _read_apart(
+        self, partition: int, request: LinkedRequest, linked_keys: Sequence[str]
+    ) -> LinkedReply:
+        """Return the same in two steps, for documents that left: of chats long silent."""
+        one = await self.read_documents(
+            partition,
+            DocumentsRequest(request.name, request.version, request.tail_limit, [request.key]),
+        )
+        document = one.documents[0]
+        target = msgspec.json.decode(document).get(request.field) if document else None
+        keys = list(dict.fromkeys([*linked_keys, *([target] if target else [])]))
+        two = await self.read_documents(
+            partition,
+            DocumentsRequest(request.linked_name, request.linked_version, request.tail_limit, keys),
+        )
+        lower = min(one.tail, two.tail, key=lambda tail: tail.checkpoint.n)
+        linked = dict(zip(keys, two.documents, strict=True))
+        return LinkedReply(lower, one.tail.checkpoint, document, two.tail.checkpoint, linked)
 
     async def read_feed(self, partition: int, request: FeedRequest) -> FeedReply:
         """Return a page of a feed, with the tail, all of one moment."""
         names, feed = self._log.keys, request.feed
-
-        def packed(place: _Place) -> tuple[list[str], bytes]:
+        wanted = partition, request.name, request.version
+        tries: Tries | None = None
+        while True:
+            place = self._places.get(wanted) or await self._find(*wanted)
+            build = Place(partition, place.model)
+            tries = tries or Tries(build)
             keys = [
                 *self._common(partition),
                 names.feed(partition, place.model, feed),
                 names.feeds(partition, place.model),
+                names.departures(partition, place.model),
             ]
             asked = [place.packed, request.tail_limit, feed, request.before, request.limit]
-            return keys, _pack(asked)
+            reply = await self._run(self._read_feed, keys, pack(asked))
+            if reply[0] == b"moved":
+                self._places.pop(wanted, None)
+                continue
+            if not reply[7]:
+                return FeedReply(_tail(reply), *reply[3:7])
+            found = await self._departures.find(build, [feed], reply[7])
+            if found is None:
+                tries.again()
+                continue
+            if feed not in found:
+                return FeedReply(_tail(reply), *reply[3:7])
+            total, last = ended(found[feed])
+            return FeedReply(_tail(reply), total, total + 1, total + 1, [], left_at=last)
 
-        reply = await self._read(self._read_feed, partition, request, packed)
-        return FeedReply(_tail(reply), *reply[3:])
+    # --- what leaves -----------------------------------------------------------------------------
+
+    async def departures(self, partition: int, models: Sequence[str]) -> list[int]:
+        """Return how often documents or feeds left each of some builds. Raises HistoryGap."""
+        pipeline = self._log.client.pipeline(transaction=False)
+        for model in models:
+            pipeline.hget(self._log.keys.departures(partition, model), "")
+        with in_our_words(self._log.settings):
+            told: Any = await pipeline.execute()
+        numbers = [int(number or 0) for number in told]
+        for model, number in zip(models, numbers, strict=True):
+            if number:  # they must be there
+                await self._departures.number(Place(partition, model), number)
+        return numbers
+
+    async def departed(
+        self, partition: int, model: str, keys: Collection[str]
+    ) -> Mapping[str, Departed]:
+        """Return what is known of documents or feeds that are not stored and may have left.
+
+        For the owner of the build alone, since nothing else leaves or comes back meanwhile.
+        """
+        return await self._departures.find_any(Place(partition, model), keys)
+
+    async def returned(
+        self, partition: int, model: str, keys: Collection[str], number: int
+    ) -> None:
+        """Note that documents are stored again that had left in the first `number` departures."""
+        await self._departures.unlist(Place(partition, model), keys, number)
+
+    async def departure_number(self, partition: int, model: str, at_least: int) -> int:
+        """Return the number of the last departure that was noted of a build.
+
+        Raises HistoryGap where it is less than what Redis told.
+        """
+        return await self._departures.number(Place(partition, model), at_least)
+
+    async def some_documents(
+        self, partition: int, model: str, cursor: int, count: int
+    ) -> tuple[int, dict[str, bytes]]:
+        """Return about `count` stored documents of a build and the cursor of the following, 0 at the end."""
+        with in_our_words(self._log.settings):
+            key = self._log.keys.documents(partition, model)
+            reply: Any = await self._log.client.hscan(key, cursor, count=count)
+        following, found = reply
+        return int(following), {key.decode(): raw for key, raw in found.items()}
+
+    async def some_feeds(
+        self, partition: int, model: str, cursor: int, count: int
+    ) -> tuple[int, dict[str, tuple[int, bytes]]]:
+        """Return how many entries some feeds ever took, and the last item of each; cursor as above."""
+        keys, client = self._log.keys, self._log.client
+        with in_our_words(self._log.settings):
+            reply: Any = await client.hscan(keys.feeds(partition, model), cursor, count=count)
+            following, stored = reply
+            names = {name.decode(): int(dropped) for name, dropped in stored.items()}
+            pipeline = client.pipeline(transaction=False)
+            for name in names:
+                pipeline.llen(keys.feed(partition, model, name))
+                pipeline.lindex(keys.feed(partition, model, name), -1)
+            replies: Any = await pipeline.execute() if names else []
+        lasts = zip(names.items(), replies[::2], replies[1::2], strict=True)
+        return int(following), {
+            name: (dropped + length, item) for (name, dropped), length, item in lasts if item
+        }
+
+    async def are_there(self, partition: int, model: str, keys: Sequence[str]) -> list[bool]:
+        """Return of documents whether each is stored."""
+        place = self._log.keys.documents(partition, model)
+        pipeline = self._log.client.pipeline(transaction=False)
+        for key in keys:
+            pipeline.hexists(place, key)
+        with in_our_words(self._log.settings):
+            return list(map(bool, await pipeline.execute())) if keys else []
+
+    async def leave(self, leave: Leave) -> bool:
+        """Return whether documents or feeds have left: noted, durably, and then gone from Redis.
+
+        Where this ends in between they are both, which counts as not gone. Nobody else may have
+        changed them since they were read: the lease, and the checkpoint, say so.
+        """
+        place = Place(leave.partition, leave.step.build.model)
+        leaving = [*leave.documents, *leave.feeds]
+        if not await self._departures.put(place, leaving, leave.number - 1):
+            return False
+        return bool(await self._run(self._leave, *pack_leave(leave, self._log.keys)))
 
     def _common(self, partition: int) -> tuple[str, str, str]:
         keys = self._log.keys
         return keys.shelf(partition), keys.stream(partition), keys.head(partition)
-
-    async def _read(
-        self,
-        script: Script,
-        partition: int,
-        request: DocumentsRequest | FeedRequest,
-        packed: Callable[[_Place], tuple[list[str], bytes]],
-    ) -> Any:
-        """Return the reply for the build that the request's version reads now."""
-        wanted = partition, request.name, request.version
-        while True:
-            place = self._places.get(wanted) or await self._find(*wanted)
-            reply = await self._run(script, *packed(place))
-            if reply[0] != b"moved":
-                return reply
-            self._places.pop(wanted, None)
 
     async def _find(self, partition: int, name: str, version: int) -> _Place:
         """Return where a version's build is; it is remembered, since the scripts check it."""
@@ -338,94 +542,30 @@ class _Place(NamedTuple):
         return [self.model, [part or False for pair in self.marks.items() for part in pair]]
 
 
-class _KeyTable:
-    """Keys of a script call, each declared once and spoken of by its place, from 1."""
-
-    def __init__(self, keys: list[str]) -> None:
-        self.keys = keys
-        self._places = {key: place for place, key in enumerate(keys, 1)}
-
-    def place(self, key: str) -> int:
-        place = self._places.get(key)
-        if place is None:
-            self.keys.append(key)
-            place = self._places[key] = len(self.keys)
-        return place
+def _told(raw: bytes | None) -> bytes | None:
+    """Return a stored document, None for one that is deleted."""
+    return None if raw == TOMBSTONE else raw
 
 
-def pack_commit(commit: Commit, keys: Keys) -> tuple[list[str], bytes]:
-    """Return the keys and the argument of `commit.lua`, as its header describes them."""
-    p = commit.partition
-    table = _KeyTable([keys.lease(p, commit.lease.group), keys.shelf(p), keys.stream(p)])
-    documents: list[Any] = []
-    indexes: list[Any] = []
-    for change in commit.documents:
-        if change.written or change.deleted:
-            written = [part for pair in change.written.items() for part in pair]
-            place = table.place(keys.documents(p, change.model))
-            documents.append([place, written, change.deleted])
-        for name in change.indexed.keys() | change.unindexed.keys():
-            joined = change.indexed.get(name, {})
-            scored = [part for key, score in joined.items() for part in (score, key)]
-            place = table.place(keys.index(p, change.model, name))
-            facet, _, value = name.partition(":")
-            counted = facet in change.facets and table.place(
-                _facet_key(keys, p, change.model, facet)
-            )
-            indexes.append([place, scored, change.unindexed.get(name, ()), counted, value])
-    feeds: list[Any] = []
-    for feed in commit.feeds:
-        if not feed.items:
-            continue
-        dropped, prefix = table.place(keys.feeds(p, feed.model)), keys.feed(p, feed.model, "")
-        first_place = len(table.keys) + 1
-        # Nothing else in the batch speaks of their keys, and many feeds have but one new item.
-        table.keys += [prefix + name for name in feed.items]
-        lists = [_items(commit, entries) for entries in feed.items.values()]
-        items = [each[0] if len(each) == 1 else each for each in lists]
-        kept = feed.limit, feed.drop_items
-        feeds.append([first_place, len(prefix.encode()), *kept, dropped, items])
-    steps = [
-        (role_field(build.name, role), build.mark, build.model, str(checkpoint))
-        for build, role, checkpoint in commit.steps
+def _merged(
+    members: Sequence[bytes],
+    documents: Sequence[bytes | None],
+    gone: Sequence[DepartedItem],
+    limit: int,
+) -> list[PageItem]:
+    """Return the first of a page, which is in Redis for one part and has left it for the other."""
+    items = [
+        PageItem(members[2 * i].decode(), float(members[2 * i + 1]), document)
+        for i, document in enumerate(documents)
     ]
-    argument = [
-        commit.lease.generation, commit.moves_group and commit.lease.group,
-        str(commit.first), str(commit.last), steps, documents, indexes, feeds,
-    ]  # fmt: skip
-    return table.keys, _pack(argument)
-
-
-def _items(commit: Commit, entries: Sequence[Entry]) -> list[int] | list[str]:
-    """Return the entries as places in the batch, or whole where the stream may not have them.
-
-    The server has the bytes already: sending them back measured a third of a batch's cost.
-    """
-    if commit.in_stream:
-        before = commit.first.n - 1
-        return [entry.id.n - before for entry in entries]
-    # A payload that decoded is UTF-8 but for keys nobody read; msgpack takes text only.
-    return [feed_item(entry).decode(errors="replace") for entry in entries]
+    if gone:
+        items += [PageItem(*item) for item in gone]
+        items.sort(key=lambda item: (item.score, item.key.encode()), reverse=True)
+    return items[:limit]
 
 
 def _shelf(stored: Mapping[bytes, bytes]) -> Shelf:
     return Shelf({field.decode(): value.decode() for field, value in stored.items()})
-
-
-def _facet_key(keys: Keys, partition: int, model: str, facet: str) -> str:
-    """Return the key of the sorted set value → count, which sits among the indexes."""
-    return keys.index(partition, model, f"{FACET_MARK}{facet}")
-
-
-def _linked(reply: Any) -> LinkedReply:
-    linked = zip(reply[6], reply[7], strict=True)
-    return LinkedReply(
-        _tail(reply),
-        EntryId.parse(reply[3]),
-        reply[4],
-        EntryId.parse(reply[5]),
-        {key.decode(): document for key, document in linked},
-    )
 
 
 def _tail(reply: Any) -> Tail:

@@ -6,7 +6,7 @@ Redis in earnest (`redis_models`), memory for tests, time travel and verificatio
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from eventlog.entity import ExpectedState
@@ -16,6 +16,7 @@ from eventlog.ids import EntryId
 from eventlog.writer import AppendResult
 from projections.storing.batch import Commit, CommitOutcome
 from projections.storing.build import Build, Role, Shelf
+from projections.storing.departed_file import Departed
 
 
 class After(NamedTuple):
@@ -124,10 +125,12 @@ class FeedReply(NamedTuple):
     first: int
     """The number of the first of `items`."""
     items: list[bytes]
+    left_at: EntryId | None = None
+    """The last entry of a feed that has left Redis; what it took since is in the tail."""
 
 
 class Names(NamedTuple):
-    """What is stored of a build."""
+    """What is stored of a build, what left Redis included."""
 
     documents: set[str]
     indexes: set[str]
@@ -136,7 +139,10 @@ class Names(NamedTuple):
 
 
 class ModelStore(Protocol):
-    """Read models by partition. Every method may raise LogUnavailable."""
+    """Read models by partition. Every method may raise LogUnavailable, every read HistoryGap.
+
+    What has left Redis is read like what has not, but for `documents`.
+    """
 
     async def shelf(self, partition: int) -> Shelf:
         """Return the partition's builds and their checkpoints."""
@@ -177,6 +183,28 @@ class ModelStore(Protocol):
         self, partition: int, wanted: Sequence[tuple[str, Sequence[str]]]
     ) -> list[list[bytes | None]]:
         """Return stored documents by (model of a build, keys), None where there is none."""
+        ...
+
+    async def departures(self, partition: int, models: Sequence[str]) -> list[int]:
+        """Return how often documents or feeds left each of some builds. Raises HistoryGap."""
+        ...
+
+    async def departed(
+        self, partition: int, model: str, keys: Collection[str]
+    ) -> Mapping[str, Departed]:
+        """Return what is known of documents or feeds that are not stored and may have left.
+
+        Raises HistoryGap where those that left cannot be found.
+        """
+        ...
+
+    async def returned(
+        self, partition: int, model: str, keys: Collection[str], number: int
+    ) -> None:
+        """Note that documents are stored again that had left in the first `number` departures.
+
+        It saves work, and need not be noted.
+        """
         ...
 
     async def names(self, partition: int, build: Build) -> Names:

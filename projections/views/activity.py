@@ -162,6 +162,10 @@ class MinutesProjection(DocumentProjection[Minute]):
         """Return the one list of minutes, by time."""
         return (("all", state.minute),)
 
+    def idle_since(self, state: Minute) -> int:
+        """Return the minute's end."""
+        return (state.minute + 1) * MINUTE_US
+
 
 class TotalsProjection(DocumentProjection[Total]):
     """Counts events by label."""
@@ -247,6 +251,10 @@ class ConversationActivityProjection(DocumentProjection[ConversationActivity]):
     def index(self, key: str, state: ConversationActivity) -> tuple[IndexEntry, ...]:  # noqa: ARG002 - the state has it
         """Return the one list of conversations, by last activity in ms."""
         return (("all", state.last_at // 1000),)
+
+    def idle_since(self, state: ConversationActivity) -> int:
+        """Return when something last happened."""
+        return state.last_at
 
 
 ACTIVITY_MINUTES = MinutesProjection()

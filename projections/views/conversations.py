@@ -72,6 +72,14 @@ class ConversationsProjection(DocumentProjection[Conversation]):
         """Return the list of mapped conversations, by last change in ms."""
         return [] if state.session is None else [("mapped", state.updated_at // 1000)]
 
+    def idle_since(self, state: Conversation) -> int:
+        """Return when its session last changed."""
+        return state.updated_at
+
+    def stays_with(self, state: Conversation) -> tuple[str, str] | None:
+        """Return its session: as long as something happens in that, it is asked for."""
+        return None if state.session is None else ("sessions", state.session)
+
 
 CONVERSATIONS = ConversationsProjection()
 

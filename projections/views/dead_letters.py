@@ -147,6 +147,10 @@ class DeadLettersProjection(DocumentProjection[DeadLetter]):
         if state.status in ("parked", "replaying"):
             yield f"unsettled:{state.group}", -state.parked_sequence
 
+    def idle_since(self, state: DeadLetter) -> int | None:
+        """Return when the letter was settled; one that is not stays for ever."""
+        return state.settled_at
+
 
 def _park(state: DeadLetter, event: DeadLetterParked) -> None:
     """Take what the parking says; parked again, it keeps its place and its higher count.

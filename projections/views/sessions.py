@@ -140,6 +140,11 @@ class SessionsProjection(DocumentProjection[Session]):
             if state.owner is not None:
                 yield f"serving:{state.owner}", activity_ms
 
+    def idle_since(self, state: Session) -> int | None:
+        """Return when there was last activity in a session that has ended, or sleeps."""
+        is_live = state.status in ("pending", "active")
+        return None if is_live else max(state.last_activity_at, state.ended_at or 0)
+
 
 def _start(state: Session, event: SessionStarted) -> None:
     """Take what the start says; a session that has started keeps what it has."""

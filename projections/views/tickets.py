@@ -132,6 +132,10 @@ class TicketsProjection(DocumentProjection[TicketSession]):
         else:
             yield f"ended:{state.ticket}", state.ended_at // 1000
 
+    def idle_since(self, state: TicketSession) -> int | None:
+        """Return when a session last changed that has ended."""
+        return None if state.ended_at is None else max(state.ended_at, state.updated_at)
+
 
 def _start(state: TicketSession, event: SessionStarted) -> None:
     if not state.is_started:

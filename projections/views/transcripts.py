@@ -99,6 +99,10 @@ class TranscriptsProjection(DocumentProjection[Transcript]):
             names.append(f"project:{state.project}")
         return [(name, state.updated_at // 1000) for name in names]
 
+    def idle_since(self, state: Transcript) -> int:
+        """Return when it last changed."""
+        return state.updated_at
+
 
 class TranscriptItemsProjection(FeedProjection):
     """Keeps what was done to a transcript."""

@@ -43,6 +43,10 @@ class ValuesProjection(DocumentProjection[KeptValues]):
         state.updated_at = max(state.updated_at, event.occurred_at)
         return state if state.values else None
 
+    def idle_since(self, state: KeptValues) -> int:
+        """Return when they last changed."""
+        return state.updated_at
+
 
 VALUES = ValuesProjection()
 

@@ -1,7 +1,7 @@
 """Projecting against a plain model that never sees the log: whatever happens, in whatever order.
 
-The machine appends, projects, kills workers and builders around their commits, steals leases, builds,
-swaps, rolls back, and loses shelves and groups. The model keeps the events it appended, and which
+The machine appends, projects, kills workers and builders around their commits, steals leases, lets what
+is idle leave Redis, builds, swaps, rolls back, and loses shelves and groups. The model keeps the events it appended, and which
 builds there must be in which role; the system is asked how far each build is, and no more.
 """
 
@@ -49,6 +49,7 @@ from projections.building.builder import Builder, builders_of
 from projections.building.rebuilding import cancel, drop, rebuild, rollback
 from projections.building.verifying import verify
 from projections.builtin import DEFAULT_PROJECTIONS
+from projections.folding.leaving import Leaving
 from projections.folding.letters import GROUP
 from projections.folding.pipeline import Pipeline
 from projections.folding.target import Target
@@ -61,6 +62,7 @@ from projections.storing.build import Build, Role, Shelf
 from projections.storing.redis_models import RedisModels
 from projections.views.history import HISTORY
 from projections.views.sessions import SESSIONS
+from tests.leaving import Dying
 from tests.projecting import oracle, random_events, read_out
 from tests.property.projecting_faults import FAULTS, Fault, Faulty, Hasty, Stalled, Unmoved
 from tests.property.projecting_model import (
@@ -143,6 +145,24 @@ class ProjectingMachine(RuleBasedStateMachine):
                 await archiver.run_once()
 
         self._run(run())
+
+    @rule(dies=st.booleans())
+    def let_go(self, dies: bool) -> None:
+        """Archive all, and let go of what is idle, as a new owner; one may die before it is gone."""
+        self.archive(1000)
+        self._run(self._let_go(dies))
+
+    async def _let_go(self, dies: bool) -> None:
+        self._leases = await self._take(GROUP)
+        for partition, lease in self._leases.items():
+            shelf = await self._store.shelf(partition)
+            targets = worker.targets_on(shelf, self.model.projections)
+            checkpoints = {shelf.checkpoint(target.build) for target in targets}
+            if len(checkpoints) == 1:
+                store = Dying(self._log) if dies else self._store
+                pipeline = Pipeline(self._log, store, targets, lease, checkpoints.pop())
+                with suppress(LogUnavailable):
+                    await Leaving(self._log, store, self._past, pipeline).whole_pass()
 
     # --- projecting --------------------------------------------------------------------------------
 
@@ -490,7 +510,7 @@ class ProjectingMachine(RuleBasedStateMachine):
 
     async def _check_reads(self, consistency: Consistency, shelves: list[Shelf]) -> None:
         stored = shelves if consistency == "stored" else None
-        told = await read_out(self._log, CHATS, consistency, page_size=50)
+        told = await read_out(self._log, CHATS, consistency, page_size=50, past=self._past)
         assert told == self.model.said(stored)
         for version, projection in TALLIES.items():
             documents = LiveDocuments(self._log, projection)
@@ -535,7 +555,7 @@ class ProjectingMachine(RuleBasedStateMachine):
         projector = Projector(self._log, self.model.projections, past=self._past)
         await asyncio.wait_for(projector.run_until_caught_up(), 20)
         for consistency in ("live", "stored"):
-            told = await read_out(self._log, CHATS, consistency, page_size=3)
+            told = await read_out(self._log, CHATS, consistency, page_size=3, past=self._past)
             assert told == oracle(self.model.all_events)
         documents = LiveDocuments(self._log, TALLIES[version])
         counts = {c: [d.count for d in await documents.find(c, "stored")] for c in CHATS}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -176,6 +177,28 @@ class TestPaths:
         assert Settings(data_dir="data").data_path == tmp_path / "data"
         assert Settings(data_dir="~/data").data_path == tmp_path / "home" / "data"
         assert Settings().data_path.is_absolute()
+
+
+@pytest.mark.parametrize(
+    ("settings", "seconds"),
+    [
+        ({}, 604_800),
+        ({"url": "unix:///run/redis.sock"}, 604_800),
+        ({"url": "redis://localhost:6379"}, 604_800),
+        ({"url": "redis://:secret@127.0.0.1/3"}, 604_800),
+        ({"url": "rediss://[::1]:6380"}, 604_800),
+        ({"url": "redis://db.example:6379"}, 0),
+        ({"url": "redis://localhost.example"}, 0),
+        ({"url": "redis://db.example:6379", "hot_s": 60}, 60),
+        ({"hot_s": 0}, 0),
+        ({"archive_dir": "s3://chats/archive"}, 0),
+        ({"archive_dir": "s3://chats/archive", "hot_s": 60}, 0),
+    ],
+)
+def test_what_left_is_looked_for_in_a_file_so_nothing_leaves_where_programs_may_not_share_one(
+    settings: dict[str, Any], seconds: int
+) -> None:
+    assert Settings(**settings).leaves_after_s == seconds
 
 
 def test_another_process_gets_the_same_settings_by_its_environment() -> None:

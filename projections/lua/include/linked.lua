@@ -25,7 +25,8 @@ local function read_linked(keys, request)
   end
 
   local document = redis.call('HGET', keys[4], key)
-  local target = document and cjson.decode(document)[field]
+  local decoded = document and cjson.decode(document)
+  local target = type(decoded) == 'table' and decoded[field]
   local linked_keys = {}
   if type(target) == 'string' then
     linked_keys[1] = target
@@ -38,5 +39,6 @@ local function read_linked(keys, request)
   return {
     lower, head, tail, checkpoints[1], document, checkpoints[2], linked_keys,
     fetch_documents(keys[5], linked_keys),
+    tonumber(redis.call('HGET', keys[7], '') or 0), tonumber(redis.call('HGET', keys[8], '') or 0),
   }
 end
