@@ -21,6 +21,7 @@ from typing import NamedTuple, Self, TypeVar
 from analytics.catalogue import Catalogue
 from analytics.copiers import Copiers
 from analytics.copying import Copy
+from analytics.entry_size import mean_entry_bytes
 from analytics.plan import Plans
 from analytics.segment import Segment
 from analytics.status import PartitionStatus, archive_status, oldest_age_ms
@@ -55,8 +56,12 @@ class Rolling(NamedTuple):
     """Unarchived entries of a partition that make a segment due: the live tail stays quick."""
     age_ms: int = 600_000
     """Age of the oldest unarchived entry that makes one due: no more than 144 files a day."""
+    bytes: int = 64 * 1024**2
+    """What unarchived entries take in the server that makes one due."""
     max_rows: int = 1_000_000
     """The longest segment, when there is a backlog."""
+    max_bytes: int = 1024**3
+    """The same by what its entries take in the server; about a tenth of that as a file."""
 
 
 class _Settled(NamedTuple):
@@ -90,7 +95,7 @@ class Archiver:
         self._leases = LeaseKeeper(log, GROUP, owner)
         self._settled: dict[int, _Settled] = {}
         self._errors: dict[int, str] = {}
-        self._plans = Plans(log, self.catalogue, rolling.max_rows)
+        self._plans = Plans(log, self.catalogue, rolling.max_rows, rolling.max_bytes)
         self._copiers = copiers or Copiers()
         self._stop = asyncio.Event()
         self._away: str | None = None
@@ -226,8 +231,13 @@ class Archiver:
             position = await self._settle(partition)
         else:
             position = settled.position
-        if head.n - position.n >= self._rolling.rows:
+        waiting_count = head.n - position.n
+        if waiting_count >= self._rolling.rows:
             return True
+        if waiting_count > 0:
+            waiting_bytes = waiting_count * await mean_entry_bytes(self._log, partition)
+            if waiting_bytes >= self._rolling.bytes:
+                return True
         age_ms = await oldest_age_ms(self._log, partition, position, head)
         return position < head and age_ms >= self._rolling.age_ms
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from analytics.catalogue import Catalogue
+from analytics.entry_size import mean_entry_bytes
 from analytics.segment import day_end_ms
 from eventlog.connection import in_our_words
 from eventlog.errors import HistoryGap
@@ -19,10 +20,11 @@ from eventlog.log import EventLog
 class Plans:
     """The planned segments of a log: a hash per partition, start → last sequence."""
 
-    def __init__(self, log: EventLog, catalogue: Catalogue, max_rows: int) -> None:
+    def __init__(self, log: EventLog, catalogue: Catalogue, max_rows: int, max_bytes: int) -> None:
         self._log = log
         self._catalogue = catalogue
         self._max_rows = max_rows
+        self._max_bytes = max_bytes
 
     async def fix(self, partition: int, position: EntryId, head: EntryId) -> int | None:
         """Return the last sequence of the segment after `position`; None: list the files again.
@@ -69,7 +71,10 @@ class Plans:
                 "archive.",
                 remedy="Restore the missing segment, or the server's data, from a backup.",
             )
-        cut = min(head.n, position.n + self._max_rows)
+        # A row more than was asked for does no harm; none at all would never end.
+        entry_bytes = max(1.0, await mean_entry_bytes(self._log, partition))
+        rows = min(self._max_rows, max(1, int(self._max_bytes / entry_bytes)))
+        cut = min(head.n, position.n + rows)
         midnight_ms = day_end_ms(first[0].id.ms)
         if head.ms >= midnight_ms:
             cut = min(cut, (await self._last_before(partition, midnight_ms)).n)

@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 
-from analytics.archiver import Archiver
+from analytics.archiver import Archiver, Rolling
 from analytics.compaction import GRACE_S, Compactor
 from analytics.copiers import Copiers
 from analytics.opening import storage_of
@@ -28,6 +28,9 @@ from projections.views.sessions import Sessions
 
 SWEEP_INTERVAL_S = 30.0
 
+WAITING_SHARE = 4
+"""A fourth of the memory budget may wait to be archived."""
+
 MAX_ARCHIVE_PROCESSES = 4
 """Where the settings name no number: each takes up to 230 MB, and a backlog is rare."""
 
@@ -36,7 +39,17 @@ _log = get_logger("service")
 
 def new_archiver(log: EventLog, copiers: Copiers | None = None) -> Archiver:
     """Return an archiver of the log into the archive its settings name."""
-    return Archiver(log, storage_of(log.settings, clock=log.clock), copiers=copiers)
+    storage = storage_of(log.settings, clock=log.clock)
+    return Archiver(log, storage, rolling=rolling_within(log), copiers=copiers)
+
+
+def rolling_within(log: EventLog) -> Rolling:
+    """Return when segments are due, so that retention can keep to its budget: what waits stays."""
+    budget_bytes = log.settings.retention_memory_bytes
+    if budget_bytes is None:
+        return Rolling()
+    share_bytes = budget_bytes // (WAITING_SHARE * log.partition_count)
+    return Rolling(bytes=min(Rolling().bytes, share_bytes))
 
 
 def new_compactor(log: EventLog, grace_s: float = GRACE_S) -> Compactor:

@@ -194,7 +194,10 @@ async def test_a_start_that_a_rival_has_finished_meanwhile_is_not_planned_again(
     await archiver.run_once()
     await archiver.close()
     head = (await log.heads())[0]
-    assert await Plans(log, Catalogue(storage), max_rows=4).fix(0, START, head) is None
+    assert (
+        await Plans(log, Catalogue(storage), max_rows=4, max_bytes=2**30).fix(0, START, head)
+        is None
+    )
     assert not await log.client.exists(log.keys.archive_plan(0))
 
 
@@ -274,6 +277,30 @@ async def test_run_archives_what_is_old_or_long_and_stops_when_told(
     await running
     await archiver.close()
     assert sorted((s.partition, s.last) for s in storage.segments()) == [(0, 2), (1, 30)]
+
+
+async def test_what_takes_much_memory_is_due_however_few_entries_it_is(
+    log: EventLog, storage: DirectoryStorage
+) -> None:
+    long, short = (next(c for c in map(str, range(99)) if log.partition_of(c) == p) for p in (0, 1))
+    await log.append([MessageReceived(conversation=long, text="x" * 20_000) for _ in range(20)])
+    await log.append([MessageReceived(conversation=short, text="x") for _ in range(20)])
+    archiver = Archiver(log, storage, rolling=Rolling(bytes=200_000, max_bytes=100_000))
+    stop = asyncio.Event()
+    running = asyncio.create_task(archiver.run(stop))
+
+    async def is_archived() -> bool:
+        return (await archiver.status())[0].lag_count == 0 or running.done()
+
+    await eventually(is_archived)
+    stop.set()
+    await running
+    await archiver.close()
+    segments = storage.segments()
+    assert {segment.partition for segment in segments} == {0}
+    assert max(segment.row_count for segment in segments) <= 6, (
+        "none takes much more than asked for"
+    )
 
 
 async def test_run_outlives_a_server_that_goes_away_and_comes_back(
