@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -27,6 +27,9 @@ _READING = frozenset(
     }
 )
 _MAX_LISTINGS = 3
+
+Parameters = Sequence[Any] | Mapping[str, Any]
+"""Values for each `?` in turn, or for each `$name`."""
 
 
 class Warehouse:
@@ -86,12 +89,12 @@ class Warehouse:
         if connection is not None:
             await asyncio.to_thread(connection.close)
 
-    async def query(self, sql: str, parameters: Sequence[Any] = ()) -> pa.Table:
+    async def query(self, sql: str, parameters: Parameters = ()) -> pa.Table:
         """Return the result of one reading statement over all that was appended before the call.
 
-        `?` in the text stands for the next of `parameters`. Raises QueryFailed with DuckDB's own
-        words; HistoryGap where entries are neither in the archive nor in the log. A cancelled call
-        stops the query.
+        `?` in the text stands for the next of `parameters`, `$name` for the one of that name.
+        Raises QueryFailed with DuckDB's own words; HistoryGap where entries are neither in the
+        archive nor in the log. A cancelled call stops the query.
         """
         async with self._lock:
             connection = self._opened()
@@ -117,12 +120,13 @@ class Warehouse:
         coverages: dict[int, Coverage],
         tail: pa.Table | None,
         sql: str,
-        parameters: Sequence[Any],
+        parameters: Parameters,
     ) -> pa.Table:
         connection = self._opened()
         try:
             set_sources(connection, self._storage, coverages, tail)
-            return connection.sql(sql, params=list(parameters) or None).to_arrow_table()
+            values = dict(parameters) if isinstance(parameters, Mapping) else list(parameters)
+            return connection.sql(sql, params=values or None).to_arrow_table()
         except duckdb.Error as error:
             raise failure(error) from None
 

@@ -56,6 +56,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Home of the Parquet segments; None is `archive` under `data_dir`."""
     archive_process_count: Annotated[int, Meta(ge=0, le=64)] | None = None
     """Processes that help to archive a backlog; None is one per core, at most 4."""
+    reports_dir: str | None = None
+    """Home of your own reports for `eventlog report`; None is `reports` under `data_dir`."""
     spool_dir: str | None = None
     """Where appends wait for a server that is away; None: they fail with LogUnavailable."""
     spool_max_bytes: Annotated[int, Meta(ge=4096)] = 1024**3
@@ -92,6 +94,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if self.archive_dir is None:
             return self.data_path / "archive"
         return Path(self.archive_dir).expanduser().absolute()
+
+    @property
+    def reports_path(self) -> Path:
+        """The directory of the user's own reports, absolute; it need not be there."""
+        if self.reports_dir is None:
+            return self.data_path / "reports"
+        return Path(self.reports_dir).expanduser().absolute()
 
     @property
     def longest_block_ms(self) -> int:

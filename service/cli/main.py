@@ -24,6 +24,7 @@ from service.cli import (
     polling,
     projecting,
     querying,
+    reporting,
     running,
     working,
 )
@@ -79,7 +80,7 @@ def options(
 
 
 for module in (
-    demo, running, working, importing, looking, lettering, grouping, querying, projecting, polling,
+    demo, running, working, importing, looking, lettering, grouping, querying, reporting, projecting, polling,
     erasing, doctor,
 ):  # fmt: skip
     module.register(app)
