@@ -89,8 +89,12 @@ class Warehouse:
         if connection is not None:
             await asyncio.to_thread(connection.close)
 
-    async def query(self, sql: str, parameters: Parameters = ()) -> pa.Table:
+    async def query(
+        self, sql: str, parameters: Parameters = (), *, limit: int | None = None
+    ) -> pa.Table:
         """Return the result of one reading statement over all that was appended before the call.
+
+        With `limit` no more than its first rows.
 
         `?` in the text stands for the next of `parameters`, `$name` for the one of that name.
         Raises QueryFailed with DuckDB's own words; HistoryGap where entries are neither in the
@@ -100,7 +104,9 @@ class Warehouse:
             connection = self._opened()
             require_reading(connection, sql)
             coverages, tail = await self._sources()
-            return await _interruptible(connection, self._run, coverages, tail, sql, parameters)
+            return await _interruptible(
+                connection, self._run, coverages, tail, sql, parameters, limit
+            )
 
     async def _sources(self) -> tuple[dict[int, Coverage], pa.Table | None]:
         """Return what the archive covers and the tail that begins where it ends."""
@@ -121,12 +127,14 @@ class Warehouse:
         tail: pa.Table | None,
         sql: str,
         parameters: Parameters,
+        limit: int | None,
     ) -> pa.Table:
         connection = self._opened()
         try:
             set_sources(connection, self._storage, coverages, tail)
             values = dict(parameters) if isinstance(parameters, Mapping) else list(parameters)
-            return connection.sql(sql, params=values or None).to_arrow_table()
+            relation = connection.sql(sql, params=values or None)
+            return (relation if limit is None else relation.limit(limit)).to_arrow_table()
         except duckdb.Error as error:
             raise failure(error) from None
 
@@ -172,4 +180,5 @@ async def _interruptible(
     except asyncio.CancelledError:
         connection.interrupt()
         await asyncio.wait([running])
+        running.exception()  # nobody else will ask
         raise

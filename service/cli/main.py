@@ -26,6 +26,7 @@ from service.cli import (
     querying,
     reporting,
     running,
+    shell,
     working,
 )
 from service.cli.options import examples
@@ -80,7 +81,7 @@ def options(
 
 
 for module in (
-    demo, running, working, importing, looking, lettering, grouping, querying, reporting, projecting, polling,
+    demo, running, working, importing, looking, lettering, grouping, querying, reporting, shell, projecting, polling,
     erasing, doctor,
 ):  # fmt: skip
     module.register(app)

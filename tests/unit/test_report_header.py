@@ -112,7 +112,7 @@ class TestValues:
         ],
     )
     def test_what_nothing_can_be_made_of(self, kind, text):
-        with pytest.raises(ValueError, match="^is "):
+        with pytest.raises(ValueError, match=r"^is "):
             value_of(kind, text, NOW_US)
 
 
