@@ -108,6 +108,32 @@ class Warehouse:
                 connection, self._run, coverages, tail, sql, parameters, limit
             )
 
+    async def connect(self) -> duckdb.DuckDBPyConnection:
+        """Return a DuckDB connection of your own, for tables and exports: close it yourself.
+
+        Its views cover all that was appended before the call, and stay at that until `refresh`.
+        """
+        connection = await asyncio.to_thread(new_connection, self._memory_limit)
+        try:
+            await self.refresh(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    async def refresh(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Let the views of a connection that `connect` gave cover all that was appended by now.
+
+        Raises QueryFailed while a result of the connection is not read to its end.
+        """
+        async with self._lock:
+            self._opened()
+            coverages, tail = await self._sources()
+            try:
+                await asyncio.to_thread(set_sources, connection, self._storage, coverages, tail)
+            except duckdb.Error as error:
+                raise failure(error) from None
+
     async def _sources(self) -> tuple[dict[int, Coverage], pa.Table | None]:
         """Return what the archive covers and the tail that begins where it ends."""
         listings = 0
