@@ -1,4 +1,4 @@
-"""`python -m bench [--quick] [--events N] [--json FILE] [append|project|handle|blocked|resolve|rebuild|archive|flat ...]`.
+"""`python -m bench [--quick] [--events N] [--json FILE] [append|project|handle|blocked|resolve|rebuild|archive|query|flat ...]`.
 
 Each row is a rate and its ratio to the limit measured in the same run, because machines differ and
 are noisy. The rows need a server of their own; it is started and stopped here.
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from bench import append, archive, blocked, flat, handle, project, rebuild, resolve
+from bench import append, archive, blocked, flat, handle, project, query, rebuild, resolve
 from bench.row import Row
 
 
@@ -34,6 +34,7 @@ PARTS = {
     "resolve": Part(resolve.run, 20_000, 4_000),
     "rebuild": Part(rebuild.run, 1_000_000, 200_000),
     "archive": Part(archive.run, 1_000_000, 250_000),
+    "query": Part(query.run, 1_000_000, 200_000),
     "flat": Part(flat.run, 2_000_000, 200_000),
 }
 
