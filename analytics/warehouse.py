@@ -87,7 +87,7 @@ class Warehouse:
         """Close the connection; idempotent."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            await asyncio.to_thread(connection.close)
+            connection.close()  # here: at the end of the program no thread can be started any more
 
     async def query(
         self, sql: str, parameters: Parameters = (), *, limit: int | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import datetime
@@ -14,6 +16,7 @@ import pytest
 from analytics import Answer, BlockingWarehouse, connect, open_warehouse
 from eventlog import BlockingEventLog, MessageReceived
 from eventlog.errors import ConfigurationError, InvalidQuery, LogNotOpen, QueryFailed
+from tests.cli import processes_of
 
 TEXTS = "SELECT text FROM messages ORDER BY text"
 
@@ -128,3 +131,16 @@ def test_an_archive_alone_needs_no_server(tmp_path: Path) -> None:
     plain = connect(tmp_path)
     assert plain.sql("SELECT count(*) FROM events").fetchall() == [(0,)]
     plain.close()
+
+
+def test_a_program_may_end_without_closing_it(tmp_path: Path) -> None:
+    program = "from analytics import open_warehouse; print(open_warehouse().query('SELECT 1 AS n'))"
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "EVENTLOG_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "<1 rows: n>\n", "")
+    assert processes_of(tmp_path) == []
