@@ -26,11 +26,12 @@ PictureFormat = Literal["png", "svg"]
 _SIZE_INCHES = (10.0, 5.6)
 _DOTS_PER_INCH = 150
 _COLOURS = (
-    "#3366aa", "#ee7733", "#228833", "#aa3377", "#ccaa22", "#66ccee", "#994433", "#777777",
+    "#3366aa", "#ee7733", "#44aa99", "#aa3377", "#ddcc77", "#66ccee", "#994433", "#777777",
     "#000000",
 )  # fmt: skip
 """Told apart by the colour-blind as well (after Paul Tol's schemes)."""
 _MEANINGS = {
+    "active": "#3366aa",
     **dict.fromkeys(("ok", "completed", "resolved", "sent"), "#228833"),
     **dict.fromkeys(("errors", "error", "failed", "parked"), "#cc3311"),
     **dict.fromkeys(("pending", "queued", "discarded"), "#999999"),
@@ -131,7 +132,7 @@ def _over_time(axes: Axes, plot: Plot, data: Series) -> None:
     if isinstance(data.x[0], date):
         _date_axis(axes, data.x)
     else:
-        axes.set_xlabel(_label(plot.x))
+        axes.set_xlabel(_heading(plot.x))
     if plot.is_log:
         axes.set_yscale("log")
         _plain_numbers(axes)
@@ -165,7 +166,7 @@ def _columns(axes: Axes, plot: Plot, data: Series) -> None:
         list(places), [_label(x) for x in data.x], rotation=slant, ha="right" if slant else "center"
     )
     axes.grid(visible=False, axis="x")
-    axes.set_xlabel(f"{_label(plot.x)} (UTC)" if plot.x == "hour" else _label(plot.x))
+    axes.set_xlabel(f"{_heading(plot.x)} (UTC)" if plot.x == "hour" else _heading(plot.x))
     axes.set_ylabel(plot.unit)
     _thousands(axes, "y")
     _legend(axes, data)
@@ -242,8 +243,13 @@ def _colour(number: int, name: str) -> str:
 
 
 def _label(value: Any) -> str:
-    text = _legible(str(value).replace("_", " ") if value is not None else "(none)", _LABEL_LENGTH)
-    return text or "(empty)"
+    text = _legible(str(value) if value is not None else "(none)", _LABEL_LENGTH)
+    # A legend leaves out what begins with an underscore.
+    return f" {text}" if text.startswith("_") else text or "(empty)"
+
+
+def _heading(column: str) -> str:
+    return _legible(column.replace("_", " "), _LABEL_LENGTH)
 
 
 def _legible(text: str, length: int = 120) -> str:
