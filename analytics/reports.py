@@ -145,7 +145,8 @@ def _checked(name: str, text: str, place: str) -> Report:
     """Return the report in the text, whose header and SQL agree about the parameters."""
     report = parse_report(name, text, place)
     try:
-        statements = duckdb.connect(":memory:").extract_statements(text)
+        with duckdb.connect(":memory:") as parser:
+            statements = parser.extract_statements(text)
     except duckdb.Error as error:
         raise ConfigurationError(f"{place}: {error}") from None
     if len(statements) != 1:
