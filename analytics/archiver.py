@@ -26,7 +26,7 @@ from analytics.segment import Segment
 from analytics.status import PartitionStatus, archive_status, oldest_age_ms
 from analytics.steps import Reached, go_on
 from analytics.storage import Storage
-from eventlog.errors import EventLogError
+from eventlog.errors import ArchiveUnavailable, EventLogError
 from eventlog.group import GroupReader
 from eventlog.ids import EntryId
 from eventlog.lease import LeaseKeeper
@@ -37,6 +37,8 @@ __all__ = ["GROUP", "Archiver", "PartitionStatus", "Rolling"]
 
 GROUP = "archiver"
 POLL_INTERVAL_S = 0.5
+LONGEST_PAUSE_S = 60.0
+"""Between two attempts while the archive is away; each pause is twice the one before."""
 
 SIDE_BY_SIDE = 2
 """Partitions under way at once, or one more than there are processes: while one is published, the
@@ -91,11 +93,17 @@ class Archiver:
         self._plans = Plans(log, self.catalogue, rolling.max_rows)
         self._copiers = copiers or Copiers()
         self._stop = asyncio.Event()
+        self._away: str | None = None
+        """Why nothing can be archived now, nor could at the last attempt."""
+        self._pause_s = POLL_INTERVAL_S
 
     # --- for callers ---------------------------------------------------------------------------
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Archive what is due, until `stop` is set. Faults are logged and tried again."""
+        """Archive what is due, until `stop` is set. Faults are logged and tried again.
+
+        While the archive is away, less and less often; the entries wait in the log.
+        """
         self._stop = stop
         await asyncio.to_thread(self._storage.sweep)
         while not stop.is_set():
@@ -111,7 +119,7 @@ class Archiver:
 
     async def _pause(self) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stop.wait(), POLL_INTERVAL_S)
+            await asyncio.wait_for(self._stop.wait(), self._pause_s)
 
     async def run_once(self, min_rows: int = 1) -> list[Segment]:
         """Return the segments published of the partitions that this process may hold now.
@@ -177,20 +185,39 @@ class Archiver:
         Returns whether anything was published.
         """
         heads = await self._log.heads()
+        was_away, self._away = self._away, None
 
         async def attempt(partition: int) -> bool:
             published: list[Segment] = []
+            if self._away:  # as another partition has just found: one time-out is enough
+                self._errors[partition] = self._away
+                return False
             try:
                 if self._may_go_on(partition) and await self._is_due(partition, heads[partition]):
                     published = await self._archive(partition, heads[partition])
                 self._errors.pop(partition, None)
+            except ArchiveUnavailable as error:
+                self._errors[partition] = self._away = str(error)
             except (EventLogError, OSError) as error:
                 if self._errors.get(partition) != str(error):
                     _log.error("archive_failed", partition=partition, error=str(error))
                 self._errors[partition] = str(error)
             return bool(published)
 
-        return any(await self._side_by_side(self._leases.held, attempt))
+        has_published = any(await self._side_by_side(self._leases.held, attempt))
+        self._back_off(was_away)
+        return has_published
+
+    def _back_off(self, was_away: str | None) -> None:
+        """Settle the pause before the next round; say when the archive goes away and comes back."""
+        if self._away is None:
+            self._pause_s = POLL_INTERVAL_S
+        else:
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        if self._away and not was_away:
+            _log.error("archive_away", error=self._away)
+        elif was_away and not self._away:
+            _log.info("archive_back")
 
     async def _is_due(self, partition: int, head: EntryId) -> bool:
         # The position of the last look is good enough to ask by: no listing of files twice a second.
@@ -213,10 +240,13 @@ class Archiver:
 
         What a crash between publishing and acknowledging left undone is done here.
         """
-        position = (await asyncio.to_thread(self.catalogue.coverage, partition)).position
+        coverage = await asyncio.to_thread(self.catalogue.coverage, partition)
+        position = coverage.position
         settled = self._settled.get(partition)
         generation = self._generation(partition)
         if settled is None or settled.generation != generation:
+            if coverage.chosen:  # before the group says so: retention trims by it
+                await asyncio.to_thread(self._storage.sync, coverage.chosen[-1])
             reader = GroupReader(self._log, GROUP, partition)
             await reader.ensure(position)
             await reader.move(position)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Generator
 from operator import attrgetter
@@ -57,11 +56,11 @@ class Catalogue:
         gone: Segment | None = None
         while after.n < until.n:
             require(coverage, partition, until.n)
-            segment = holding(coverage, Range(after.n + 1, until.n))[0]
+            segment = coverage.holding(Range(after.n + 1, until.n))[0]
             try:
                 reader = self.open(segment)
             except SegmentGone:
-                if segment == gone:
+                if segment == gone:  # listed again, and gone again: it is no compaction
                     raise
                 # Another file may hold the same by now.
                 gone, coverage = segment, self.coverage(partition)
@@ -77,13 +76,6 @@ class Catalogue:
             after = end
 
 
-def holding(coverage: Coverage, within: Range) -> tuple[Segment, ...]:
-    """Return the segments to read for a range of sequences, in order."""
-    start = bisect_left(coverage.chosen, within.first, key=lambda segment: segment.last)
-    stop = bisect_right(coverage.chosen, within.last, key=lambda segment: segment.first)
-    return coverage.chosen[start:stop]
-
-
 def require(coverage: Coverage, partition: int, until_n: int) -> None:
     """Ensure that a partition can be read up to `until_n`; raises HistoryGap where it cannot."""
     end = coverage.position.n
@@ -94,7 +86,7 @@ def require(coverage: Coverage, partition: int, until_n: int) -> None:
         raise HistoryGap(
             f"the archive of partition {partition} lacks the sequences {gap.first:,} to "
             f"{gap.last:,}.",
-            remedy="Restore the missing files from a backup, or archive these entries again.",
+            remedy="Restore them with `eventlog archive restore`: from a backup, or from the log.",
         )
     raise HistoryGap(
         f"the archive of partition {partition} ends at sequence {end:,}, not at {until_n:,}.",

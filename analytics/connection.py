@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from analytics.catalogue import Catalogue
 from analytics.columns import SCHEMA
-from analytics.segment import Coverage
-from analytics.storage import DirectoryStorage, Storage
+from analytics.opening import open_storage
+from analytics.sources import Held
+from analytics.storage import Storage
 
 VIEWS = (
     "events",
@@ -35,14 +36,16 @@ MEMORY_LIMIT = "2GiB"
 def connect(
     archive: Path | str, *, tail: pa.Table | None = None, memory_limit: str = MEMORY_LIMIT
 ) -> duckdb.DuckDBPyConnection:
-    """Return a connection whose views cover the archive at that path, and `tail` if given.
+    """Return a connection whose views cover the archive at that path or URL, and `tail` if given.
 
     The archive is listed once, now. `tail` is a table of `columns.SCHEMA` with what follows it.
     For a view that stays fresh and follows a log use `Warehouse`.
     """
     connection = new_connection(memory_limit)
-    storage = DirectoryStorage(Path(archive))
-    set_sources(connection, storage, Catalogue(storage).scan(), tail)
+    storage = open_storage(archive)
+    coverages = Catalogue(storage).scan()
+    held = {partition: Held(each.chosen, each.position) for partition, each in coverages.items()}
+    set_sources(connection, storage, held, tail)
     return connection
 
 
@@ -59,18 +62,24 @@ def new_connection(memory_limit: str = MEMORY_LIMIT) -> duckdb.DuckDBPyConnectio
 def set_sources(
     connection: duckdb.DuckDBPyConnection,
     storage: Storage,
-    coverages: Mapping[int, Coverage],
+    coverages: Mapping[int, Held],
     tail: pa.Table | None,
 ) -> None:
     """Let the views read the segments of these coverages, and `tail`, from the next query on."""
-    paths = [str(storage.path(s)) for coverage in coverages.values() for s in coverage.chosen]
+    chosen = [segment for coverage in coverages.values() for segment in coverage.chosen]
+    paths = list(map(str, storage.paths(chosen)))
     connection.register("tail", SCHEMA.empty_table() if tail is None else tail)
     before = connection.execute("SELECT len(getvariable('segments'))").fetchone()
     connection.execute("SET VARIABLE segments = ?::VARCHAR[]", [paths])
     # Views find the files and the tail anew at each use; only from none to some they must change.
     if before is None or before[0] is None or bool(before[0]) != bool(paths):
-        for view in ("archive" if paths else "archive_empty", *VIEWS):
-            connection.execute(_sql(view))
+        try:
+            for view in ("archive" if paths else "archive_empty", *VIEWS):
+                connection.execute(_sql(view))
+        except duckdb.Error:
+            # A file that cannot be read: the views are not there, whatever is listed next time.
+            connection.execute("RESET VARIABLE segments")
+            raise
 
 
 @functools.cache

@@ -6,7 +6,6 @@ that do not change are carried over as they are; so is the order, also that of a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,10 @@ from analytics.catalogue import Catalogue
 from analytics.columns import SCHEMA, encode_entries
 from analytics.copying import Copy, copy_segment
 from analytics.rows import rebuild
+from analytics.sealing import seal
 from analytics.segment import Segment
-from analytics.segment_writer import FORMAT, parquet_options
+from analytics.segment_facts import Facts
+from analytics.segment_writer import parquet_options
 from analytics.storage import Storage
 from eventlog.codec import Codec
 from eventlog.connection import in_our_words
@@ -52,9 +53,16 @@ def segment_changes(
 ) -> Changes:
     """Return what `change` changes of a segment, shown the rows that may be meant, in order.
 
-    Most row groups have none: then only a few columns are read. Raises HistoryGap where the file is
-    damaged.
+    Most row groups have none: then only a few columns are read. Nothing of a file that is gone: what
+    took its place was there before it went. Raises HistoryGap where the file is damaged.
     """
+    try:
+        return _changes_in(storage, segment, change, concerns)
+    except FileNotFoundError:
+        return {}
+
+
+def _changes_in(storage: Storage, segment: Segment, change: Change, concerns: Concerns) -> Changes:
     found: dict[int, dict[int, RawEntry]] = {}
     with _sound(segment), pq.ParquetFile(storage.path(segment), **_READING) as file:
         for number in range(file.metadata.num_row_groups):
@@ -143,7 +151,7 @@ class _sound:  # noqa: N801 - reads as a word where it is used
         if isinstance(error, pa.ArrowException) and not isinstance(error, MemoryError):
             raise HistoryGap(
                 f"the archive's file {self._segment.name} cannot be read ({error}).",
-                remedy="Restore the file from a backup, then erase again.",
+                remedy="Restore it with `eventlog archive restore`, then erase again.",
             ) from error
 
 
@@ -198,12 +206,9 @@ def _write(path: Path, file: pq.ParquetFile, groups: Iterator[pa.Table]) -> None
     with pq.ParquetWriter(path, schema, **parquet_options(schema)) as writer:
         for table in groups:
             writer.write_table(table.cast(schema), row_group_size=len(table))
-        writer.add_key_value_metadata({b"eventlog.format": FORMAT.encode(), **kept})
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        ours = {key.encode(): value.encode() for key, value in Facts().metadata().items()}
+        writer.add_key_value_metadata({**ours, **kept})
+    seal(path)
 
 
 def _check(path: Path, old: pq.ParquetFile, segment: Segment) -> None:

@@ -102,13 +102,14 @@ def _mirrored(event_type: type[Event], field: msgspec.structs.FieldInfo, kind: K
     if kind == "time":
         annotation = _Time
     elif kind == "integer":
-        annotation = _Integer | None if _is_optional(field.type) else _Integer
+        annotation = _Integer | None if is_optional(field.type) else _Integer
     if field.required or field.name in _ALWAYS_WRITTEN:
         return field.name, annotation
     return field.name, annotation, field.default
 
 
-def _is_optional(annotation: Any) -> bool:
+def is_optional(annotation: Any) -> bool:
+    """Return whether a field of that type may be null."""
     info = msgspec.inspect.type_info(annotation)
     return isinstance(info, UnionType) and info.includes_none
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import suppress
 
-from analytics.catalogue import Catalogue, holding, require
+from analytics.catalogue import Catalogue, require
 from analytics.rows import rebuild
 from analytics.segment import Coverage, Range, cover
 from analytics.segment_reader import SegmentGone, Wanted
@@ -17,6 +17,7 @@ from eventlog.past import Stretch
 
 _NOTHING = cover(())
 _LAST = 2**63 - 1
+_TRIES = 3
 
 
 class ArchivedPast:
@@ -82,7 +83,7 @@ class ArchivedPast:
     def _find(self, partition: int, wanted: Wanted, limit: int) -> list[RawEntry]:
         found: list[RawEntry] = []
         seen = self._seen.get(partition, _NOTHING)
-        # Files are only ever added: what lies before a known position needs no new listing.
+        # What lies before a known position needs no new listing, until a file of it was compacted.
         is_known = wanted.within.last <= seen.position.n
         if is_known or not wanted.newest_first:
             with suppress(SegmentGone):
@@ -91,16 +92,22 @@ class ArchivedPast:
                     return found
                 first = max(wanted.within.first, seen.position.n + 1)
                 wanted = wanted._replace(within=Range(first, wanted.within.last))
-        self._seen = self._catalogue.scan()
-        seen = self._seen.get(partition, _NOTHING)
-        found += self._find_in(seen, wanted, limit - len(found))
+        for tries_left in reversed(range(_TRIES)):
+            self._seen = self._catalogue.scan()
+            seen = self._seen.get(partition, _NOTHING)
+            try:
+                found += self._find_in(seen, wanted, limit - len(found))
+                break
+            except SegmentGone:  # compacted since it was listed
+                if not tries_left:
+                    raise
         if seen.stranded and (wanted.newest_first or len(found) < limit):
             require(seen, partition, min(wanted.within.last, seen.stranded[-1].last))
         return found
 
     def _find_in(self, coverage: Coverage, wanted: Wanted, limit: int) -> list[RawEntry]:
         found: list[RawEntry] = []
-        segments = holding(coverage, wanted.within)
+        segments = coverage.holding(wanted.within)
         for segment in reversed(segments) if wanted.newest_first else segments:
             with self._catalogue.open(segment, for_search=True) as reader:
                 found += rebuild(reader.find(wanted, limit - len(found)))

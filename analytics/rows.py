@@ -13,7 +13,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analytics.mirror import ABSENT, MIRRORS, Kind, Mirror
+from analytics.mirror import ABSENT, MIRRORS, Kind, Mirror, is_optional
 from eventlog.entry import RawEntry
 from eventlog.ids import EntryId
 
@@ -45,7 +45,8 @@ class _Member(NamedTuple):
         start = _text(f'{key}"' if kind == "text" else key)
         if default is None or default is ABSENT:
             return cls(field.name, kind, start, None, None)
-        null = _text(f"{key}null")
+        # A field that is never null has null in rows from before there was the field.
+        null = _text(f"{key}null") if is_optional(field.type) else None
         skipped = None if default is msgspec.NODEFAULT else pa.scalar(default)
         return cls(field.name, kind, start, null, skipped)
 

@@ -1,7 +1,8 @@
 """Segments: what a Parquet file's name says, and what a set of names covers. Pure.
 
     day=2026-11-20/p0003-000000000001-000000012345-1795132800123.parquet
-        UTC day    partition  first       last      ms of the last entry's id; then -c if compacted
+        UTC day    partition  first       last      ms of the last entry's id; then -c if compacted,
+                                                    -c1, -c2, ... if rules took rows out of that
 
 The day is that of the entry ids, the day of *appending*: it never steps back within a partition, so
 a segment of one day is one contiguous range, and a late or imported event (an old `occurred_at`)
@@ -11,9 +12,10 @@ never reopens a closed day. The name alone gives the archive position, gaps and 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple, Self
 
 from eventlog.ids import START, EntryId
@@ -22,7 +24,7 @@ DAY_MS = 24 * 3600 * 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAME = re.compile(
     r"day=\d{4,}-\d\d-\d\d/p(?P<partition>\d{4,})-(?P<first>\d{12,})-(?P<last>\d{12,})"
-    r"-(?P<last_ms>\d+)(?P<compacted>-c)?\.parquet"
+    r"-(?P<last_ms>\d+)(?P<compacted>-c(?P<revision>[1-9]\d{0,5})?)?\.parquet"
 )
 
 
@@ -34,6 +36,8 @@ class Segment(NamedTuple):
     last: int
     last_ms: int
     is_compacted: bool = False
+    revision: int = 0
+    """Of a compacted file: how often rules took rows out, each time into a file of a new name."""
 
     @property
     def end(self) -> EntryId:
@@ -42,16 +46,21 @@ class Segment(NamedTuple):
 
     @property
     def row_count(self) -> int:
-        """How many entries the file holds."""
+        """How many entries the file holds, those included that a rule removed from it."""
         return self.last - self.first + 1
+
+    @property
+    def day(self) -> date:
+        """The UTC day of its entries."""
+        return (_EPOCH + timedelta(milliseconds=self.last_ms)).date()
 
     @property
     def name(self) -> str:
         """The path under the archive's root, with `/`."""
-        day = (_EPOCH + timedelta(milliseconds=self.last_ms)).date()
+        kind = f"-c{self.revision or ''}" if self.is_compacted else ""
         return (
-            f"day={day}/p{self.partition:04d}-{self.first:012d}-{self.last:012d}"
-            f"-{self.last_ms}{'-c' if self.is_compacted else ''}.parquet"
+            f"day={self.day}/p{self.partition:04d}-{self.first:012d}-{self.last:012d}"
+            f"-{self.last_ms}{kind}.parquet"
         )
 
     @classmethod
@@ -61,7 +70,8 @@ class Segment(NamedTuple):
         if match is None:
             return None
         partition, first, last, last_ms = map(int, match.group(1, 2, 3, 4))
-        segment = cls(partition, first, last, last_ms, match["compacted"] is not None)
+        kind = match["compacted"] is not None, int(match["revision"] or 0)
+        segment = cls(partition, first, last, last_ms, *kind)
         # A name that is not exactly the one we would write is not ours.
         is_ours = 1 <= first <= last and last_ms <= _LATEST_MS and segment.name == name
         return segment if is_ours else None
@@ -96,32 +106,56 @@ class Coverage(NamedTuple):
         return self.chosen[-1].end if self.chosen else START
 
     @property
+    def segments(self) -> tuple[Segment, ...]:
+        """Every file there is."""
+        return (*self.chosen, *self.spare, *self.stranded)
+
+    @property
+    def superseded(self) -> tuple[Segment, ...]:
+        """Spare files that compacted ones have taken the place of."""
+        return tuple(
+            spare for spare in self.spare if all(s.is_compacted for s in self.holding_of(spare))
+        )
+
+    def holding(self, within: Range) -> tuple[Segment, ...]:
+        """Return the chosen files that hold any of these sequences, in order."""
+        start = bisect_left(self.chosen, within.first, key=lambda segment: segment.last)
+        stop = bisect_right(self.chosen, within.last, key=lambda segment: segment.first)
+        return self.chosen[start:stop]
+
+    def holding_of(self, segment: Segment) -> tuple[Segment, ...]:
+        """Return the chosen files that hold any of a segment's sequences, in order."""
+        return self.holding(Range(segment.first, segment.last))
+
+    @property
     def overlaps(self) -> tuple[Segment, ...]:
-        """Spare files that no single chosen file contains: two writers cut differently."""
+        """Spare files that no chosen file contains: two writers cut differently."""
+        superseded = set(self.superseded)
         return tuple(
             spare
             for spare in self.spare
-            if not any(s.first <= spare.first and spare.last <= s.last for s in self.chosen)
+            if spare not in superseded
+            and not any(s.first <= spare.first and spare.last <= s.last for s in self.chosen)
         )
 
 
-def cover(segments: Iterable[Segment]) -> Coverage:
+def cover(segments: Iterable[Segment], after: int = 0) -> Coverage:
     """Return which of one partition's segments to read, and what is wrong with the rest.
 
-    From the start follow the (after → last] edges, always the one from which most can be reached;
-    of those the one that itself reaches furthest; the compacted one on ties.
+    From the start, or the sequence `after`, follow the (after → last] edges, always the one from which most can be reached;
+    of those a compacted one; then the one that itself reaches furthest; the latest revision on ties.
     """
-    after: defaultdict[int, list[Segment]] = defaultdict(list)
+    edges: defaultdict[int, list[Segment]] = defaultdict(list)
     for segment in sorted(set(segments), key=lambda s: s.last, reverse=True):
-        after[segment.first - 1].append(segment)
+        edges[segment.first - 1].append(segment)
     reach: dict[Segment, int] = {}
     # In falling order of `last`, all that may follow a segment has been seen before it.
-    for segment in sorted((s for found in after.values() for s in found), key=lambda s: -s.last):
-        reach[segment] = max((reach[s] for s in after.get(segment.last, ())), default=segment.last)
+    for segment in sorted((s for found in edges.values() for s in found), key=lambda s: -s.last):
+        reach[segment] = max((reach[s] for s in edges.get(segment.last, ())), default=segment.last)
     chosen: list[Segment] = []
-    end = 0
-    while following := after.get(end):
-        best = max(following, key=lambda s: (reach[s], s.last, s.is_compacted))
+    end = after
+    while following := edges.get(end):
+        best = max(following, key=lambda s: (reach[s], s.is_compacted, s.last, s.revision))
         chosen.append(best)
         end = best.last
     spare = (s for s in reach.keys() - set(chosen) if s.last <= end)

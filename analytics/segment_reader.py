@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 
 from analytics.columns import SCHEMA
 from analytics.mirror import MIRRORS
+from analytics.sealing import broken_seal
 from analytics.segment import Range, Segment
+from analytics.segment_facts import FORMAT, Facts
 from analytics.segment_writer import parquet_options
 from eventlog.errors import HistoryGap
 
@@ -70,6 +72,9 @@ class SegmentReader:
     def __init__(self, path: Path, segment: Segment, *, for_search: bool = False) -> None:
         self._segment = segment
         with self._sound():
+            why = broken_seal(path, is_whole=False)
+            if why:
+                raise _missing(segment, why)
             self._file = pq.ParquetFile(
                 path,
                 pre_buffer=False,
@@ -78,9 +83,11 @@ class SegmentReader:
             )
         self._metadata = self._file.metadata
         self._places = {name: i for i, name in enumerate(self._metadata.schema.names)}
-        if self._metadata.num_rows != segment.row_count:
+        try:
+            self.facts = self._stated()
+        except HistoryGap:
             self._file.close()
-            raise _missing(segment, f"holds {self._metadata.num_rows:,} rows")
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -88,13 +95,38 @@ class SegmentReader:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
+    def _stated(self) -> Facts:
+        """Return what the file says of itself, having compared it with what is there."""
+        with self._sound():
+            facts = Facts.read(self._metadata.metadata)
+        if facts.format != FORMAT:
+            raise HistoryGap(
+                f"the archive's file {self._segment.name} is of format {facts.format!r}, of which "
+                f"this program knows only {FORMAT!r}.",
+                remedy="Use the version of eventlog that wrote it, or a later one.",
+            )
+        if self._metadata.num_rows + facts.removed_count != self._segment.row_count:
+            raise _missing(self._segment, f"holds {self._metadata.num_rows:,} rows")
+        return facts
+
+    @property
+    def byte_count(self) -> int:
+        """How large the row groups are, not compressed."""
+        groups = range(self._metadata.num_row_groups)
+        return sum(self._metadata.row_group(number).total_byte_size for number in groups)
+
+    def may_hold_type(self, types: Collection[str]) -> bool:
+        """Return whether the statistics admit a row of one of these types."""
+        groups = range(self._metadata.num_row_groups)
+        return any(self._may_hold(number, "type", types) for number in groups)
+
     def pieces(
         self, after_n: int, until_n: int, types: Collection[str] | None = None
     ) -> Iterator[pa.Table]:
         """Yield the rows after sequence `after_n` up to and with `until_n`, in order.
 
         With `types` only rows of these types and those without one. No table is empty, and each
-        lacks columns in which it has no value.
+        lacks columns in which it has no value. What a rule removed is not there.
         """
         within = Range(after_n + 1, until_n)
         tables: Iterator[pa.Table]
@@ -169,6 +201,8 @@ class SegmentReader:
         number = group.number
         if not self._may_hold(number, "conversation", [wanted.conversation]):
             return []
+        if not self._may_hold(number, "type", wanted.types):
+            return []
         conversations = self._read(number, ["conversation"]).column(0).combine_chunks()
         place = conversations.dictionary.index(pa.scalar(wanted.conversation, pa.string()))
         if place.as_py() < 0:
@@ -225,7 +259,7 @@ class SegmentReader:
             raise
         except FileNotFoundError:
             raise _missing(self._segment, "is gone", SegmentGone) from None
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise _missing(self._segment, f"cannot be read ({error})") from None
 
 
@@ -255,5 +289,5 @@ def _missing(segment: Segment, why: str, error: type[HistoryGap] = HistoryGap) -
     return error(
         f"the archive's file {segment.name} {why}: sequences {segment.first:,} to "
         f"{segment.last:,} of partition {segment.partition} are missing.",
-        remedy="Restore the file from a backup.",
+        remedy="Restore it with `eventlog archive restore`: from a backup, or from the log.",
     )

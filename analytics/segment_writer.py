@@ -5,7 +5,6 @@ Synchronous: call `add` in order and `finish` once, in a thread where others mus
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ import pyarrow.parquet as pq
 
 from analytics.columns import SCHEMA, ColumnBuilder
 from analytics.pages import Page
+from analytics.sealing import broken_seal, seal
 from analytics.segment import Segment
+from analytics.segment_facts import Facts, digest_of
 from analytics.steps import Reached, go_on
 from eventlog.codec import Codec
 from eventlog.errors import EventLogError
@@ -23,9 +24,6 @@ from eventlog.logs import get_logger
 ROW_GROUP_ROWS = 25_000
 ROW_GROUP_BYTES = 8 * 1024 * 1024
 """Of JSON: large events make shorter row groups, so that memory stays flat."""
-
-FORMAT = "1"
-"""Of the file's layout: written into its metadata under `eventlog.format`."""
 
 _HIGH_CARDINALITY = frozenset(
     {"sequence", "id", "occurred_at", "causation_id", "text", "arguments", "result", "raw"}
@@ -86,13 +84,9 @@ class SegmentWriter:
     def finish(self) -> None:
         """Complete the file, sync it and check that it holds exactly the segment's entries."""
         self._flush()
-        self._writer.add_key_value_metadata({"eventlog.format": FORMAT})
+        self._writer.add_key_value_metadata(Facts().metadata())
         self._writer.close()
-        descriptor = os.open(self._path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        seal(self._path)
         check_segment(self._path, self._segment)
 
     def abandon(self) -> None:
@@ -113,24 +107,41 @@ class SegmentWriter:
 
 
 def check_segment(path: Path, segment: Segment) -> None:
-    """Ensure that the file holds each sequence of the segment once, in order.
+    """Ensure that the file holds each sequence of the segment once, but for those it says it lacks.
 
     Raises EventLogError where it does not: the file must not be published.
     """
     try:
+        why = broken_seal(path, is_whole=True)
+        if why:
+            raise _unfit(segment, why)
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            row_count = file.metadata.num_rows
-            sequence = file.read(columns=["sequence"]).column(0).combine_chunks()
-    except (OSError, pa.ArrowException) as error:
+            facts = Facts.read(file.metadata.metadata)
+            sequences = file.read(columns=["sequence"]).column(0).combine_chunks()
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise _unfit(segment, f"cannot be read: {error}") from None
-    if row_count != segment.row_count or not sequence.equals(
-        pa.arange(segment.first, segment.last + 1)
-    ):
-        raise _unfit(
-            segment,
-            f"holds {row_count:,} rows instead of sequences {segment.first} to {segment.last} "
-            "once each",
-        )
+    why = misfit(sequences, segment, facts)
+    if why:
+        raise _unfit(segment, why)
+
+
+def misfit(sequences: pa.Array, segment: Segment, facts: Facts) -> str | None:
+    """Return what is wrong with a file's sequences, None where nothing is."""
+    if segment.is_compacted:
+        sequences = sequences.sort()
+    if facts.removed_count:
+        is_fit = len(
+            sequences
+        ) == segment.row_count - facts.removed_count and facts.digest == digest_of(sequences)
+    else:
+        is_fit = sequences.equals(pa.arange(segment.first, segment.last + 1))
+    if is_fit:
+        return None
+    removed = f" but {facts.removed_count:,} removed by rule" if facts.removed_count else ""
+    return (
+        f"holds {len(sequences):,} rows instead of sequences {segment.first} to {segment.last} "
+        f"once each{removed}"
+    )
 
 
 def _unfit(segment: Segment, why: str) -> EventLogError:

@@ -9,11 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-Step = Literal["planned", "writing", "written", "linked", "published", "moved"]
+Step = Literal[
+    "planned", "writing", "written", "linked", "published", "moved", "forgotten", "removed"
+]
 """The cut is fixed; a row group is written; the file is whole, synced and checked; it has its name;
-the name is synced; the group's position is moved."""
+the name is synced; the group's position is moved. Of a compaction: its note is forgotten; a file that
+it has taken the place of is deleted."""
 
 STEPS: tuple[Step, ...] = ("planned", "writing", "written", "linked", "published", "moved")
+
+COMPACTION_STEPS: tuple[Step, ...] = (
+    *("planned", "writing", "written", "linked", "published"),
+    *("forgotten", "removed"),
+)
 
 Reached = Callable[[Step], None]
 

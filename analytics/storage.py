@@ -7,6 +7,7 @@ fails where the name exists: create-if-absent, so two writers of one segment can
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -31,12 +32,20 @@ class Storage(Protocol):
         """Return where a published segment can be read."""
         ...
 
+    def paths(self, segments: Sequence[Segment]) -> list[Path]:
+        """Return where published segments can be read, all of them until the next such call."""
+        ...
+
     def stage(self, segment: Segment) -> Path:
         """Return a new temporary place to write the segment to."""
         ...
 
     def publish(self, staged: Path, segment: Segment, reached: Reached = go_on) -> bool:
         """Give the staged file its name, durably; return False where the name was taken."""
+        ...
+
+    def sync(self, segment: Segment) -> None:
+        """Make a published segment durable, whose writer may have died before it came to that."""
         ...
 
     def replace(self, staged: Path, segment: Segment) -> None:
@@ -78,6 +87,10 @@ class DirectoryStorage:
         """Return where a published segment can be read."""
         return self.root / segment.name
 
+    def paths(self, segments: Sequence[Segment]) -> list[Path]:
+        """Return where published segments can be read."""
+        return [self.path(segment) for segment in segments]
+
     def stage(self, segment: Segment) -> Path:
         """Return a new temporary path in the segment's folder, which is created and synced."""
         final = self._place(segment)
@@ -99,6 +112,12 @@ class DirectoryStorage:
         _sync(final.parent)
         staged.unlink()
         return is_new
+
+    def sync(self, segment: Segment) -> None:
+        """Make a published segment durable: its content was synced before it had a name."""
+        folder = self.path(segment).parent
+        for each in (folder, self.root, self.root.parent):
+            _sync(each)
 
     def replace(self, staged: Path, segment: Segment) -> None:
         """Put the staged file, already synced, in the place of the published one.

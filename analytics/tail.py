@@ -14,7 +14,7 @@ import pyarrow as pa
 from analytics.bulk_pages import Stream, bulk_pages
 from analytics.columns import SCHEMA, encode_pages
 from analytics.pages import Page, PageSize
-from analytics.segment import Coverage
+from analytics.sources import Held
 from eventlog.errors import HistoryGap
 from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
@@ -64,7 +64,7 @@ class LiveTail:
         self._log = log
         self._parts: dict[int, _Part] = {}
 
-    async def refresh(self, coverages: Mapping[int, Coverage]) -> pa.Table:
+    async def refresh(self, coverages: Mapping[int, Held]) -> pa.Table:
         """Return everything after the archive positions, up to the last entry appended by now.
 
         Raises HistoryGap where entries between the two are gone: read the coverages again, the
@@ -81,6 +81,17 @@ class LiveTail:
             part.begin_at(coverage.position if coverage else START)
             await self._follow(partition, part, head)
         return pa.concat_tables([part.table for part in self._parts.values()])
+
+    async def starts(self, held: Mapping[int, Held]) -> dict[int, EntryId]:
+        """Return where the log goes on after the files, by partition: at once, or after a hole."""
+        found: dict[int, EntryId] = {}
+        for partition, head in enumerate(await self._log.heads()):
+            position = held[partition].position if partition in held else START
+            following = await self._log.read_raw(partition, position, 1)
+            if following and following[0].id.n != position.n + 1:
+                position = EntryId(following[0].id.ms, following[0].id.n - 1)
+            found[partition] = position if following else max(position, head)
+        return found
 
     async def _follow(self, partition: int, part: _Part, head: EntryId) -> None:
         if head.n - part.end.n >= BULK_ENTRIES and not self._log.is_in_memory:

@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from analytics.catalogue import Catalogue
 from analytics.connection import MEMORY_LIMIT, VIEWS, new_connection, set_sources
-from analytics.segment import Coverage
-from analytics.storage import DirectoryStorage, Storage
+from analytics.opening import open_storage
+from analytics.sources import Held, Missing, Sources
+from analytics.storage import Storage
 from analytics.tail import LiveTail
-from eventlog.errors import HistoryGap, QueryFailed
+from eventlog.errors import EventLogError, HistoryGap, QueryFailed
 from eventlog.log import EventLog
 
 _READING = frozenset(
@@ -26,7 +27,8 @@ _READING = frozenset(
         duckdb.StatementType.MULTI,  # PIVOT: it finds its columns first
     }
 )
-_MAX_LISTINGS = 3
+_MAX_TRIES = 10
+"""Of one query: each but the last finds a file that is damaged or gone."""
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 """Values for each `?` in turn, or for each `$name`."""
@@ -40,11 +42,16 @@ class Warehouse:
     """
 
     def __init__(
-        self, log: EventLog | None, storage: Storage, *, memory_limit: str = MEMORY_LIMIT
+        self,
+        log: EventLog | None,
+        storage: Storage,
+        *,
+        memory_limit: str = MEMORY_LIMIT,
+        skip_damaged: bool = False,
     ) -> None:
         self._storage = storage
-        self._catalogue = Catalogue(storage)
-        self._tail = LiveTail(log) if log is not None else None
+        tail = LiveTail(log) if log is not None else None
+        self._sources = Sources(Catalogue(storage), tail, skip_damaged=skip_damaged)
         self._memory_limit = memory_limit
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._lock = asyncio.Lock()
@@ -56,17 +63,20 @@ class Warehouse:
         archive: Path | str | None = None,
         *,
         memory_limit: str = MEMORY_LIMIT,
+        skip_damaged: bool = False,
     ) -> Self:
         """Return the warehouse, to be entered with `async with` or awaited.
 
         `archive` defaults to the log's setting. Without a log the archive alone is queried, and no
-        server is needed.
+        server is needed. With `skip_damaged` a query goes on without the rows of damaged files that
+        nothing else has; `missing` then says which.
         """
         if archive is None:
             if log is None:
                 raise QueryFailed("neither a log nor an archive to query was given.")
-            archive = log.settings.archive_path
-        return cls(log, DirectoryStorage(Path(archive)), memory_limit=memory_limit)
+            archive = log.settings.archive_place
+        storage = open_storage(archive, log.settings if log is not None else None)
+        return cls(log, storage, memory_limit=memory_limit, skip_damaged=skip_damaged)
 
     async def __aenter__(self) -> Self:
         self._connection = await asyncio.to_thread(new_connection, self._memory_limit)
@@ -88,25 +98,38 @@ class Warehouse:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()  # here: at the end of the program no thread can be started any more
+            self._storage.paths(())
 
     async def query(
         self, sql: str, parameters: Parameters = (), *, limit: int | None = None
     ) -> pa.Table:
         """Return the result of one reading statement over all that was appended before the call.
 
-        With `limit` no more than its first rows.
-
-        `?` in the text stands for the next of `parameters`, `$name` for the one of that name.
-        Raises QueryFailed with DuckDB's own words; HistoryGap where entries are neither in the
-        archive nor in the log. A cancelled call stops the query.
+        With `limit` no more than its first rows. `?` in the text stands for the next of
+        `parameters`, `$name` for the one of that name. Raises QueryFailed with DuckDB's own words;
+        HistoryGap where entries are neither in the archive nor in the log, naming the file where
+        one is damaged. A cancelled call stops the query.
         """
         async with self._lock:
             connection = self._opened()
             require_reading(connection, sql)
-            coverages, tail = await self._sources()
-            return await _interruptible(
-                connection, self._run, coverages, tail, sql, parameters, limit
-            )
+            return await self._answered(connection, self._run, sql, parameters, limit)
+
+    async def _answered(
+        self, connection: duckdb.DuckDBPyConnection, work: Any, *arguments: Any
+    ) -> Any:
+        """Return what `work` makes of the connection whose views cover all there is by now."""
+        for _ in range(_MAX_TRIES):
+            held, tail = await self._sources.take()
+            try:
+                return await _interruptible(connection, work, connection, held, tail, *arguments)
+            except (duckdb.Error, RuntimeError) as error:
+                problem: EventLogError = failure(error)
+                if not await self._sources.learn(error, held):
+                    break
+            except HistoryGap as gone:  # compacted since it was listed; if not, it is lost
+                problem = gone
+        raise problem from None
 
     async def connect(self) -> duckdb.DuckDBPyConnection:
         """Return a DuckDB connection of your own, for tables and exports: close it yourself.
@@ -128,41 +151,34 @@ class Warehouse:
         """
         async with self._lock:
             self._opened()
-            coverages, tail = await self._sources()
-            try:
-                await asyncio.to_thread(set_sources, connection, self._storage, coverages, tail)
-            except duckdb.Error as error:
-                raise failure(error) from None
+            await self._answered(connection, self._set)
 
-    async def _sources(self) -> tuple[dict[int, Coverage], pa.Table | None]:
-        """Return what the archive covers and the tail that begins where it ends."""
-        listings = 0
-        while True:
-            coverages = await asyncio.to_thread(self._catalogue.scan)
-            listings += 1
-            try:
-                return coverages, await self._tail.refresh(coverages) if self._tail else None
-            except HistoryGap:
-                # Archived and trimmed since it was listed; if not, it is truly gone.
-                if listings == _MAX_LISTINGS:
-                    raise
+    @property
+    def missing(self) -> tuple[Missing, ...]:
+        """Rows that the last query was answered without; always none without `skip_damaged`."""
+        return self._sources.missing
+
+    def _set(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        held: dict[int, Held],
+        tail: pa.Table | None,
+    ) -> None:
+        set_sources(connection, self._storage, held, tail)
 
     def _run(
         self,
-        coverages: dict[int, Coverage],
+        connection: duckdb.DuckDBPyConnection,
+        held: dict[int, Held],
         tail: pa.Table | None,
         sql: str,
         parameters: Parameters,
         limit: int | None,
     ) -> pa.Table:
-        connection = self._opened()
-        try:
-            set_sources(connection, self._storage, coverages, tail)
-            values = dict(parameters) if isinstance(parameters, Mapping) else list(parameters)
-            relation = connection.sql(sql, params=values or None)
-            return (relation if limit is None else relation.limit(limit)).to_arrow_table()
-        except duckdb.Error as error:
-            raise failure(error) from None
+        set_sources(connection, self._storage, held, tail)
+        values = dict(parameters) if isinstance(parameters, Mapping) else list(parameters)
+        relation = connection.sql(sql, params=values or None)
+        return (relation if limit is None else relation.limit(limit)).to_arrow_table()
 
     def _opened(self) -> duckdb.DuckDBPyConnection:
         if self._connection is None:
@@ -188,7 +204,7 @@ def require_reading(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
         )
 
 
-def failure(error: duckdb.Error) -> QueryFailed:
+def failure(error: duckdb.Error | RuntimeError) -> QueryFailed:
     """Return DuckDB's error as ours, with the views there are."""
     return QueryFailed(
         str(error).rstrip(),

@@ -111,7 +111,7 @@ async def _rebuild(log: EventLog, projection: Projection) -> Rebuilding:
     started_s = time.perf_counter()
     command = [
         *(sys.executable, "-m", "service", "--url", log.server_url, "--key-prefix"),
-        *(log.settings.key_prefix, "--archive-dir", str(log.settings.archive_path)),
+        *(log.settings.key_prefix, "--archive-dir", log.settings.archive_place),
         *("projections", "rebuild", projection.name, "--json"),
     ]
     rebuilding = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)

@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from analytics.opening import storage_of
 from analytics.past import ArchivedPast
-from analytics.storage import DirectoryStorage
 from bridge.allowing import Allowed, AllowLists
 from bridge.conversations import ConversationCalls
 from bridge.erasing import Report as ErasureReport
@@ -59,7 +59,7 @@ class Bridge(MessageCalls):
         projections: Sequence[Projection] | None = DEFAULT_PROJECTIONS,
         platforms: Mapping[str, Allowed] | None = None,
     ) -> None:
-        past = ArchivedPast(DirectoryStorage(log.settings.archive_path, clock=log.clock))
+        past = ArchivedPast(storage_of(log.settings, clock=log.clock))
         self.log = log
         """The log beneath: whatever has no call of its own here."""
         allowed = AllowLists(platforms)
@@ -105,6 +105,7 @@ class Bridge(MessageCalls):
         await self.log.__aenter__()
         self._is_open = True
         self._begin_tasks()
+        await self.sessions.prepare()
         return self
 
     def __await__(self) -> Generator[Any, None, Self]:

@@ -16,8 +16,9 @@ from typing import Any
 import msgspec
 
 from analytics.erasing import forget_temporary
+from analytics.opening import storage_of
 from analytics.past import ArchivedPast
-from analytics.storage import DirectoryStorage, Storage
+from analytics.storage import Storage
 from bridge.erasing_places import Places
 from bridge.erasure_run import Progress, Report, Run
 from consumers.erasing import in_hand_count
@@ -117,7 +118,7 @@ class Eraser:
                 "a log in memory has nothing to erase from.", remedy="It forgets when it is closed."
             )
         self._log = log
-        self._storage = storage or DirectoryStorage(log.settings.archive_path, clock=log.clock)
+        self._storage = storage or storage_of(log.settings, clock=log.clock)
         self._projections = projections
         self._past = ArchivedPast(self._storage)
         self._ledger = ledger_of(log)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from analytics.catalogue import Catalogue
+from analytics.compaction import finish_noted
 from analytics.erasing import Changes, rewrite_segment, segment_changes, write_planned
 from analytics.past import ArchivedPast
 from analytics.segment import Segment
@@ -20,12 +21,9 @@ from eventlog.ids import START
 from eventlog.lease import new_owner
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
-from eventlog.stream_rewriting import StreamRewriter
+from eventlog.stream_rewriting import LEASE_GROUP, StreamRewriter
 from eventlog.vocabulary import SessionStarted
 from projections.folding.letters import POISON_CONVERSATION
-
-GROUP = "eraser"
-"""Whose lease keeps two from rewriting one partition."""
 
 MAX_ROUNDS = 10
 """Two are usual: one that finds, one that finds no more."""
@@ -122,7 +120,7 @@ class Places:
         return False
 
     def _lease(self, partition: int) -> ExclusiveLease:
-        return ExclusiveLease(self._log, GROUP, partition, self._owner)
+        return ExclusiveLease(self._log, LEASE_GROUP, partition, self._owner)
 
     async def _in_log(self, partition: int) -> int:
         """Return how many entries and records were changed of a partition's log."""
@@ -151,6 +149,8 @@ class Places:
             self._reached("plan_written")
         total, lease = 0, self._lease(partition)
         async with lease.hold():
+            # A compactor that sleeps may hold what was read before this: its file is to be there first.
+            await finish_noted(self._log, Catalogue(self._storage), partition)
             for segment in await asyncio.to_thread(_segments, self._storage, partition):
                 stamp = await asyncio.to_thread(_stamp, self._storage.path(segment))
                 if stamp is not None and self._run.clean.get(segment) != stamp:

@@ -1,13 +1,11 @@
 """Which session does this message belong to? One answer, however many ask at once.
 
-One round trip for a chat that is known and, since the first message's start travels along with the
-question, one for a chat that is new: it is started only if the log has never mapped it. Where the
-last session has ended it takes a second one.
+One round trip, whether the chat's session goes on, has ended or never was: a start travels along
+with the question, and counts only where the log knows that nobody holds the place.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from contextlib import suppress
 from typing import Generic, TypeVar
@@ -57,6 +55,12 @@ class Resolver:
         self._failures = Repeated(log.clock)
         self._absence = _Absence(log.clock)
 
+    async def prepare(self) -> None:
+        """Find out where the read models are, so that no message waits for it."""
+        if self._log.was_reached:
+            with suppress(LogUnavailable):  # gone again: the first message says so
+                await self._links.prepare()
+
     async def resolve(
         self, place: Place, start: SessionStart, session_id: str | None = None
     ) -> Session:
@@ -94,16 +98,14 @@ class Resolver:
             self._remembered[place] = msgspec.structs.replace(known, status=session.status)
 
     async def _resolve(self, place: Place, start: SessionStart, session_id: str | None) -> Session:
-        known = self._remembered.get(place)
-        if known is None and session_id is None and place not in self._improvised:
-            session = self._starter.new_id(place.conversation)
-            link, first = await asyncio.gather(
-                self._read(place, session), self._first(place, start, session)
-            )
-            if first is not None:
-                return first
+        # What still waits in a spool was said before, and may be of this place.
+        if session_id is None and place not in self._improvised and not self._log.is_degraded:
+            found = await self._take_or_read(place, start)
+            if isinstance(found, Session):
+                return found
+            link = found
         else:
-            link = await self._read(place, None if known is None else known.id)
+            link = await self._read(place)
         try:
             return await self._decide(place, link, start, session_id)
         except VersionConflict:
@@ -113,17 +115,25 @@ class Resolver:
 
             return await until_decided(decide)
 
-    async def _read(self, place: Place, likely: str | None = None) -> Link[Conversation, Session]:
-        """Return the place's mapping and session; where that is the likely one, in one round trip."""
+    async def _read(self, place: Place) -> Link[Conversation, Session]:
+        """Return the place's mapping and its session."""
         partition = self._log.partition_of(place.conversation)
-        return await self._links.get(partition, place.key, [likely] if likely else ())
+        return await self._links.get(partition, place.key, place.entity)
 
-    async def _first(self, place: Place, start: SessionStart, session: str) -> Session | None:
-        """Return the place's first session, of that id, or None where it was mapped before."""
-        try:
-            return await self._start_mapped(place, start, session, mapped_version=0)
-        except VersionConflict:
-            return None
+    async def _take_or_read(
+        self, place: Place, start: SessionStart
+    ) -> Session | Link[Conversation, Session]:
+        """Return the place's new session, or where another one may hold the place, what it is."""
+        session = self._starter.new_id(place.conversation)
+        started = self._started(place, start, session)
+        events = [started, self._mapped(place, session)]
+        partition = self._log.partition_of(place.conversation)
+        found = await self._links.take_or_get(partition, place.key, place.entity, events)
+        if isinstance(found, Link):
+            return found
+        if self._log.settings.durability != "memory":
+            await self._log.append(events)  # they are there: this waits until they are durable
+        return folded(Session(session), started, found[0])
 
     async def _decide(
         self,

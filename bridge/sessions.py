@@ -91,6 +91,10 @@ class SessionCalls:
         place = place_of(platform, user_id, chat_id, is_shared=shared)
         return await self._resolver.resolve(place, start, session_id)
 
+    async def prepare(self) -> None:
+        """Learn what `resolve` needs to answer in one round trip; the bridge does it as it opens."""
+        await self._resolver.prepare()
+
     async def start(
         self,
         conversation: str | None = None,

@@ -87,6 +87,12 @@ class GroupPartition:
             case b"foreign":
                 await self.make_sure()
                 return await self.fetch(limit)
+            case b"gap":
+                raise HistoryGap(
+                    f"partition {partition}: entries {self.hand.seen.n + 1} to {reply[1] - 1} are gone, "
+                    f"and group {group!r} was never given them.",
+                    remedy="Restore the server's data, or retire the group and register it again.",
+                )
             case b"went_back":
                 raise HistoryGap(
                     f"partition {partition}: {reply[1].decode()} was delivered to group {group!r}, "

@@ -9,14 +9,16 @@ import msgspec
 
 from eventlog.connection import in_our_words
 from eventlog.errors import ConfigurationError
-from eventlog.group import GroupReader
-from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
+from eventlog.logs import get_logger
+from eventlog.scripts import load_script
 
 Start = Literal["beginning", "now"]
 
 RESERVED = frozenset({"projector", "archiver"})
 """Groups of the product's own."""
+
+_log = get_logger("groups")
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -43,23 +45,26 @@ def check_name(group: str) -> None:
 async def register(log: EventLog, group: str, start: Start = "beginning") -> None:
     """Make sure that the log has the group, in every partition; one that it has stays as it is.
 
-    A new group begins with the first entry there is, or with what is appended from now on. From then
+    A new group begins with the first entry there is, or with what is appended from now on. Where
+    entries before the first were trimmed, it does not get them, and a warning says how many. From then
     on nothing that it has not handled may be trimmed. Raises ConfigurationError, LogUnavailable.
     """
     check_name(group)
     with in_our_words(log.settings):
         if await log.client.hexists(log.keys.groups(), group):
             return
-    heads = await log.heads() if start == "now" else [START] * log.partition_count
-    for partition, head in enumerate(heads):
-        # Who comes second finds the first one's position, so that both mean the same.
+    begin = load_script("consumers", "begin_group")
+    missing_count = 0
+    for partition in range(log.partition_count):
+        keys = [
+            log.keys.stream(partition),
+            log.keys.head(partition),
+            log.keys.work(partition, group),
+        ]
         with in_our_words(log.settings):
-            work = log.keys.work(partition, group)
-            for field in ("delivered", "hand"):  # nothing is in hand up to there
-                await log.client.hsetnx(work, field, str(head))
-            stored = await log.client.hget(work, "delivered")
-        position = EntryId.parse(stored or str(head))
-        await GroupReader(log, group, partition).create(position)
+            missing_count += await begin(log.client, keys, [group, start])
+    if missing_count:
+        _log.warning("group_begins_late", group=group, missing=missing_count)
     registration = Registration(group, log.clock.now_us(), start)
     with in_our_words(log.settings):
         text = msgspec.json.encode(registration).decode()

@@ -13,6 +13,7 @@ from consumers.hand import Hand
 from consumers.ordering import Item
 from consumers.record import Record, encode_record
 from eventlog.batch import Batch, batch_parts
+from eventlog.entity import Advance
 from eventlog.ids import EntryId
 from eventlog.shares import MAX_BATCH_CHARACTERS, MAX_BATCH_EVENTS
 
@@ -52,7 +53,7 @@ class Settlement:
         self._lines: dict[str, LineChange] = {}
         self._texts: list[str] = []
         self._ids: dict[str, None] = {}
-        self._entities: list[tuple[int, str]] = []
+        self._entities: list[Advance] = []
         self._character_count = 0
 
     @property
@@ -102,7 +103,7 @@ class Settlement:
         """Events are appended."""
         for event, text, _ in results:
             if event.VERSIONED and event.entity:
-                self._entities.append((len(self._texts), event.entity))
+                self._entities.append(Advance(len(self._texts), event.entity, event.entity_mark))
             self._texts.append(text)
             self._ids[event.id] = None
             self._character_count += len(text)

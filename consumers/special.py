@@ -10,6 +10,7 @@ from consumers.handler import Handler, Handlers
 from consumers.origin import Origin, read_origin
 from consumers.retry import Retry
 from eventlog.connection import in_our_words
+from eventlog.entity import EntityState
 from eventlog.errors import AttemptFailed
 from eventlog.event import Event, UnknownEvent
 from eventlog.ids import EntryId
@@ -86,10 +87,10 @@ class Origins:
 
     async def _version_of(self, request: DeadLetterReplayRequested, partition: int) -> int:
         with in_our_words(self._log.settings):
-            version = await self._log.client.hget(
-                self._log.keys.versions(partition), request.entity or ""
+            state: bytes | None = await self._log.client.execute_command(
+                "HGET", self._log.keys.versions(partition), request.entity or ""
             )
-        return int(version or 0)
+        return EntityState.parse(state.decode()).version if state else 0
 
     async def _origin(self, request: DeadLetterReplayRequested) -> tuple[EntryId, Event]:
         try:

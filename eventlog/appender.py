@@ -8,6 +8,7 @@ from typing import Any
 
 from eventlog.batch import Fence
 from eventlog.codec import Codec
+from eventlog.entity import ExpectedState
 from eventlog.errors import InvalidEvent
 from eventlog.event import Event
 from eventlog.partition import Partitions
@@ -15,8 +16,8 @@ from eventlog.settings import Durability
 from eventlog.shares import cut, deal_events, entities_of
 from eventlog.writer import AppendResult, Lanes, Request
 
-ExpectedVersion = int | Mapping[str, int] | None
-"""The version of the one entity that events advance, or versions by entity."""
+ExpectedVersion = ExpectedState | Mapping[str, ExpectedState] | None
+"""The version of the one entity that events advance, or versions by entity; FREE: nobody's."""
 
 
 class Appender:
@@ -131,10 +132,12 @@ def _check_fence(fence: Fence | None, partitions: set[int]) -> None:
         )
 
 
-def _expectations(events: list[Event], expected: ExpectedVersion) -> list[tuple[str, int]]:
+def _expectations(
+    events: list[Event], expected: ExpectedVersion
+) -> list[tuple[str, ExpectedState]]:
     if expected is None:
         return []
-    if not isinstance(expected, int):
+    if not isinstance(expected, int | str):
         return list(expected.items())
     entities = {event.entity for event in events}
     entity = entities.pop() if len(entities) == 1 else None

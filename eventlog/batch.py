@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from eventlog.entity import Advance, ExpectedState
 from eventlog.ids import EntryId
 
 
@@ -31,14 +32,14 @@ class Fence(NamedTuple):
 class Batch(NamedTuple):
     """Encoded events for one partition: written whole or not at all.
 
-    `ids`, where given, are distinct and remembered for the dedup window. `entities` pairs the index
-    of an event with the entity whose version it advances.
+    `ids`, where given, are distinct and remembered for the dedup window. `entities` says which
+    events advance a version.
     """
 
     events: list[str]
     ids: list[str] | None
-    entities: list[tuple[int, str]]
-    expected: Sequence[tuple[str, int]] = ()
+    entities: list[Advance]
+    expected: Sequence[tuple[str, ExpectedState]] = ()
     """Entities and the versions they must have."""
     producer: ProducerStamp | None = None
     fence: Fence | None = None
@@ -96,7 +97,7 @@ def pack_batch(batch: Batch, dedup_window_ms: int) -> bytes:
 
 def batch_parts(batch: Batch, dedup_window_ms: int) -> tuple[Any, ...]:
     """Return the batch as scripts take it; the header of `append.lua` gives the layout."""
-    entities = [item for index, entity in batch.entities for item in (index + 1, entity)]
+    entities = [item for each in batch.entities for item in (each.place + 1, *each[1:])]
     return (
         batch.events,
         batch.ids or False,

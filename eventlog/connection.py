@@ -21,11 +21,13 @@ from eventlog.errors import (
     AuthenticationFailed,
     ConfigurationError,
     EventLogError,
+    LogRestoring,
     LogUnavailable,
     OutOfMemory,
     UnsafeEviction,
     UnsupportedServer,
 )
+from eventlog.keys import log_of
 from eventlog.settings import Settings, mask_url
 
 MAX_CONNECTION_COUNT = 256
@@ -247,6 +249,8 @@ def translate(error: Exception, url: str) -> EventLogError | None:
             "the log's head was deleted while its entries are still there.",
             remedy="Restore the server from a backup; do not delete keys of the log by hand.",
         )
+    if code == "RESTORING":
+        return LogRestoring.of(log_of(str(error).rpartition(" ")[2]))
     if code in _UNAVAILABLE_CODES:
         return LogUnavailable(f"{place} cannot serve: {reason}.", remedy=_UNAVAILABLE_CODES[code])
     if isinstance(error, _UNREACHABLE):

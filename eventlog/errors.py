@@ -10,7 +10,9 @@
     ├── LogUnavailable                log_unavailable
     │   ├── AuthenticationFailed      authentication_failed
     │   ├── OutOfMemory               out_of_memory
+    │   ├── LogRestoring              log_restoring
     │   └── EmbeddedServerFailed      embedded_server_failed
+    ├── ArchiveUnavailable            archive_unavailable
     ├── InvalidEvent                  invalid_event
     │   ├── EventTooLarge             event_too_large
     │   ├── EmptyConversation         empty_conversation
@@ -34,8 +36,13 @@
     │   └── InvalidCursor             invalid_cursor
     ├── LogNotOpen                    log_not_open
     │   └── WrongEventLoop            wrong_event_loop
+    ├── BackupDamaged                 backup_damaged
+    ├── RestoreRefused                restore_refused
     ├── ImportFailed                  import_failed
     └── QueryFailed                   query_failed
+        ├── QueryRefused              query_refused
+        ├── QueryTooLarge             query_too_large
+        └── QueryTimeout              query_timeout
 
 Catch `EventLogError` to catch them all. `code` is stable and safe to switch on; the text ends with
 what to do about it. Credentials never appear in either. Expected outcomes (a duplicate, an applied
@@ -43,6 +50,8 @@ batch) are return values, not errors. The shape follows httpx's exception tree.
 """
 
 from __future__ import annotations
+
+from typing import Literal, Self
 
 
 class EventLogError(Exception):
@@ -110,10 +119,30 @@ class OutOfMemory(LogUnavailable):
     code = "out_of_memory"
 
 
+class LogRestoring(LogUnavailable):
+    """The log is being restored, or a restore was cut short: it is not whole yet."""
+
+    code = "log_restoring"
+
+    @classmethod
+    def of(cls, log: str) -> Self:
+        """Return the error for a log of that name."""
+        return cls(
+            f"log {log!r} is being restored, or a restore of it was cut short.",
+            remedy="Wait for it, or run the same `eventlog restore` again: it goes on from there.",
+        )
+
+
 class EmbeddedServerFailed(LogUnavailable):
     """The private server could not be started."""
 
     code = "embedded_server_failed"
+
+
+class ArchiveUnavailable(EventLogError):
+    """The archive's bucket, or this machine's copies of it, cannot be used now; try again later."""
+
+    code = "archive_unavailable"
 
 
 class InvalidEvent(EventLogError):
@@ -145,7 +174,9 @@ class VersionConflict(EventLogError):
 
     code = "version_conflict"
 
-    def __init__(self, entity: str, expected_version: int, actual_version: int) -> None:
+    def __init__(
+        self, entity: str, expected_version: int | Literal["free"], actual_version: int
+    ) -> None:
         super().__init__(
             f"{entity} is at version {actual_version}, not {expected_version}.",
             remedy="Read it again and decide anew.",
@@ -334,6 +365,18 @@ class WrongEventLoop(LogNotOpen):
     code = "wrong_event_loop"
 
 
+class BackupDamaged(EventLogError):
+    """A backup is not as it was written, or is none."""
+
+    code = "backup_damaged"
+
+
+class RestoreRefused(EventLogError):
+    """Restoring would destroy what the backup does not have; nothing was changed."""
+
+    code = "restore_refused"
+
+
 class ImportFailed(EventLogError):
     """A source could not be read, or `--strict` met a bad line."""
 
@@ -344,3 +387,21 @@ class QueryFailed(EventLogError):
     """DuckDB refused a query."""
 
     code = "query_failed"
+
+
+class QueryRefused(QueryFailed):
+    """An untrusted query asked for more than to read the views."""
+
+    code = "query_refused"
+
+
+class QueryTooLarge(QueryFailed):
+    """An untrusted query, or its result, is beyond its limits of memory, rows or bytes."""
+
+    code = "query_too_large"
+
+
+class QueryTimeout(QueryFailed):
+    """An untrusted query was ended at its time limit."""
+
+    code = "query_timeout"

@@ -83,6 +83,11 @@ class Event(
             return None
         return f"{self.VERSIONED}:{getattr(self, self.VERSIONED)}"
 
+    @property
+    def entity_mark(self) -> str:
+        """What the entity is from this event on (`eventlog.entity`); "" where it stays what it was."""
+        return ""
+
 
 class UnknownEvent(Event, frozen=True, kw_only=True, tag=False, tag_field=None):
     """An event of a type, or a newer schema, that this program does not know: all in `extra`."""

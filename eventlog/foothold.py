@@ -50,6 +50,8 @@ class Means(NamedTuple):
     keys: Keys
     embedded: EmbeddedServer | None
     """None where the settings name a server."""
+    restoring: str | None = None
+    """The token of the restore that opens it."""
 
     async def recover(self) -> None:
         """Bring the embedded server back where it died; a server of your own is yours to mend."""
@@ -74,7 +76,9 @@ async def find(means: Means) -> tuple[Found, Redis]:
     client = await connect(means.settings, url)
     try:
         server = await check_server(client)
-        metadata = await open_metadata(client, means.keys, means.settings, means.clock)
+        metadata = await open_metadata(
+            client, means.keys, means.settings, means.clock, means.restoring
+        )
     except BaseException:
         await client.aclose()
         raise

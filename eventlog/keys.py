@@ -24,7 +24,7 @@ class Keys:
 
     # --- the log as a whole
     def meta(self) -> str:
-        """Hash: format, partition count, epoch, creation time in ms."""
+        """Hash: format, partition count, epoch, creation time in ms; while it is restored, by whom."""
         return f"{{{self.log}}}:meta"
 
     def members(self, group: str) -> str:
@@ -49,7 +49,10 @@ class Keys:
         return self._of(partition, "stream")
 
     def head(self, partition: int) -> str:
-        """String: the last entry id, kept when the entry itself is trimmed."""
+        """String: the last entry id, kept when the entry itself is trimmed.
+
+        While the partition is restored, the guard of `eventlog.restoring`.
+        """
         return self._of(partition, "head")
 
     def dedup(self, partition: int) -> list[str]:
@@ -65,7 +68,7 @@ class Keys:
         return self._of(partition, "barrier")
 
     def versions(self, partition: int) -> str:
-        """Hash: entity → version."""
+        """Hash: entity → version, and behind a space its mark (`eventlog.entity`)."""
         return self._of(partition, "versions")
 
     def append(self, partition: int) -> list[str]:
@@ -98,6 +101,10 @@ class Keys:
     def archive_plan(self, partition: int) -> str:
         """Hash: sequence after which a segment begins → its last sequence, while it is written."""
         return self._of(partition, "archive-plan")
+
+    def compaction_plan(self, partition: int) -> str:
+        """Hash: name of a compacted file → what it is made of, as JSON, while it is written."""
+        return self._of(partition, "compaction-plan")
 
     # --- handling a partition's entries, by group
     def work(self, partition: int, group: str) -> str:
@@ -150,6 +157,36 @@ def models_pattern(log: str, projection: str) -> str:
 def model_pattern(log: str, partition: int, model: str) -> str:
     """Return what matches every key of one build in one partition."""
     return f"{{{log}:{partition}}}:model:{model}:*"
+
+
+def log_pattern(log: str) -> str:
+    """Return what matches every key of a log, those of its partitions included."""
+    return f"{{{log}[:}}]*"
+
+
+def partition_in(log: str, key: str) -> int | None:
+    """Return the partition that a key is of; None for one of the log as a whole, or of another log.
+
+    The pattern of a log `a` matches the keys of a log `a:b` as well.
+    """
+    tag = key.removeprefix(f"{{{log}:").partition("}")[0]
+    return int(tag) if tag.isdigit() else None
+
+
+def is_of_whole(log: str, key: str) -> bool:
+    """Return whether a key is one of the log as a whole."""
+    return key.startswith(f"{{{log}}}:")
+
+
+def leased_group(key: str) -> str | None:
+    """Return the group whose lease of a partition a key is; None for any other key."""
+    kind, _, group = key.partition("}:")[2].partition(":")
+    return group if kind == "lease" else None
+
+
+def log_of(key: str) -> str:
+    """Return the log that a key of a partition is of."""
+    return key.partition("}")[0].lstrip("{").rpartition(":")[0]
 
 
 class ModelKey(NamedTuple):

@@ -34,7 +34,7 @@ from eventlog.logs import get_logger
 from eventlog.producer import Producer
 from eventlog.settings import Durability, Settings, change_settings, load_settings
 from eventlog.store import Store
-from eventlog.tail import Tail, decode_entry
+from eventlog.tail import Tail, check_follows, decode_entry
 from eventlog.upcast import Upcasters
 from eventlog.writer import AppendResult
 
@@ -61,12 +61,14 @@ class EventLog:
         clock: Clock = SYSTEM_CLOCK,
         *,
         in_memory: bool = False,
+        restoring: str | None = None,
     ) -> None:
         self.settings = settings
         self.codec = codec
         self.clock = clock
         self.keys = Keys(settings.key_prefix)
         self._in_memory = in_memory
+        self._restoring = restoring
         self.on_move: list[Callable[[], None]] = []
         """Called when the log goes on in another event loop or in a forked child: for those who have
         tasks of their own to begin there."""
@@ -83,6 +85,7 @@ class EventLog:
         upcasters: Upcasters | None = None,
         clock: Clock = SYSTEM_CLOCK,
         client: AnyClient | None = None,
+        restoring: str | None = None,
         **overrides: Any,
     ) -> Self:
         """Return the log at `url`, to be entered with `async with` or awaited.
@@ -92,7 +95,8 @@ class EventLog:
         log connects as that does, and neither uses nor closes it. `overrides` are settings by name.
         `types` and `upcasters` are yours, beside the built-in vocabulary. Where the server is away
         and `spool_dir` is set, the log opens without it, takes appends, and reaches it by itself.
-        Raises ConfigurationError, AuthenticationFailed, LogUnavailable.
+        `restoring` is the token of a restore that is not complete yet: others are refused meanwhile.
+        Raises ConfigurationError, AuthenticationFailed, LogUnavailable and its kin.
         """
         if client is not None:
             url = url_of(client, instead_of=url)
@@ -103,7 +107,7 @@ class EventLog:
         if client is not None:  # whose credentials are in its url, if it has any
             settings = msgspec.structs.replace(settings, password=None)
         codec = Codec(types, upcasters=upcasters, max_event_bytes=settings.max_event_bytes)
-        return cls(settings, codec, clock)
+        return cls(settings, codec, clock, restoring=restoring)
 
     @classmethod
     def in_memory(
@@ -130,7 +134,9 @@ class EventLog:
             return self
         if not self._in_memory and self.settings.url is None:
             self._embedded = EmbeddedServer(self.settings)
-        means = Means(self.settings, self.codec, self.clock, self.keys, self._embedded)
+        means = Means(
+            self.settings, self.codec, self.clock, self.keys, self._embedded, self._restoring
+        )
         try:
             if self._in_memory:
                 self._foothold = Foothold.in_memory(means)
@@ -299,8 +305,8 @@ class EventLog:
         Of a list, what falls into one partition is written whole or not at all (up to 500 events;
         more go in several such steps, in order), and one bad event anywhere writes nothing.
         `expected_version` is that of the entity of the events, which must all have the same, or a
-        mapping `{event.entity: version}`, 0 standing for one that nothing was said of yet. With the
-        `fence` of a lock it is written only while nobody else has taken that lock.
+        mapping `{event.entity: version}`, 0 standing for one that nothing was said of yet and FREE
+        for one that nobody holds (`eventlog.entity`). With the `fence` of a lock it is written only while nobody else has taken that lock.
         `durability`: `memory` when the server has it, `fsync` when its disk has, `replicated` when
         a replica has. Raises InvalidEvent and its kin, VersionConflict, Fenced, LogUnavailable.
         """
@@ -338,11 +344,14 @@ class EventLog:
         before: EntryId | None = None,
         limit: int = 100,
         reverse: bool = False,
+        allows_gap: bool = False,
     ) -> list[Entry]:
         """Return up to `limit` entries of one conversation or partition, in order.
 
         `after` and `before` are exclusive; `reverse` gives the newest first. One conversation is
-        picked out of its partition: for recent messages the history view is faster.
+        picked out of its partition: for recent messages the history view is faster. Raises
+        HistoryGap where entries of the partition right after `after` were trimmed, unless a gap is
+        allowed: then what there is.
         """
         store = self._store
         if (conversation is None) == (partition is None):
@@ -355,9 +364,12 @@ class EventLog:
         found: list[Entry] = []
         page_size = limit if conversation is None else READ_PAGE_ENTRIES
         low, high = after or START, before
+        lowest_n: int | None = None  # of what was read
         while len(found) < limit:
             reader = store.read_back if reverse else store.read
             page = await reader(partition, low, high, page_size)
+            if page and (reverse or lowest_n is None):
+                lowest_n = page[-1 if reverse else 0].id.n
             for raw_entry in page:
                 entry = decode_entry(self.codec, partition, raw_entry)
                 if conversation is None or entry.event.conversation == conversation:
@@ -368,7 +380,21 @@ class EventLog:
                 high = page[-1].id
             else:
                 low = page[-1].id
+        is_cut_short = reverse and len(found) >= limit
+        if after is not None and not allows_gap and not is_cut_short and limit > 0:
+            if lowest_n is None:
+                lowest_n = await self._following_n(partition, after, before)
+            check_follows(partition, after, lowest_n)
         return found[:limit]
+
+    async def _following_n(self, partition: int, after: EntryId, before: EntryId | None) -> int:
+        """Return the sequence of the first entry between the two, where there is none that of the end."""
+        head = (await self._store.heads())[partition]
+        # What came after that look is there as well, and taken for no gap.
+        page = await self._store.read(partition, after, before, 1)
+        if page:
+            return page[0].id.n
+        return head.n + 1 if before is None else min(head.n + 1, before.n)
 
     async def read_raw(
         self, partition: int, after: EntryId, limit: int, until: EntryId | None = None

@@ -6,11 +6,13 @@ It takes the same decisions as `append.lua`, shown by the contract suite that ru
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from eventlog.batch import Appended, Batch, Conflict, Gap, Outcome
 from eventlog.clock import Clock
+from eventlog.entity import FREE, OVER, EntityState, holder_of
 from eventlog.entry import RawEntry
 from eventlog.errors import LogNotOpen
 from eventlog.ids import START, EntryId
@@ -21,12 +23,22 @@ from eventlog.settings import Durability
 class _Partition:
     entries: list[RawEntry] = field(default_factory=list)
     seen: dict[str, tuple[EntryId, int]] = field(default_factory=dict)
-    versions: dict[str, int] = field(default_factory=dict)
+    entities: defaultdict[str, EntityState] = field(
+        default_factory=lambda: defaultdict(EntityState)
+    )
     producers: dict[str, tuple[int, str, Appended]] = field(default_factory=dict)
 
     @property
     def head(self) -> EntryId:
         return self.entries[-1].id if self.entries else START
+
+    def is_free(self, entity: str) -> bool:
+        """Return whether nobody holds the entity, as far as this partition knows."""
+        version, mark = self.entities[entity]
+        holder = holder_of(mark)
+        if holder is not None:
+            return self.entities[holder].mark == OVER
+        return mark == FREE or version == 0
 
 
 class MemoryStore:
@@ -65,8 +77,8 @@ class MemoryStore:
                 duplicates.setdefault(index, known[0])
         fresh = [i for i in range(len(batch.events)) if i not in duplicates]
         for entity, version in batch.expected if fresh else ():
-            actual = part.versions.get(entity, 0)
-            if actual != version:
+            actual = part.entities[entity].version
+            if actual != version and not (version == FREE and part.is_free(entity)):
                 return Conflict(entity, actual)
         return self._write(part, batch, ms, fresh, duplicates)
 
@@ -84,9 +96,10 @@ class MemoryStore:
             if batch.ids:
                 part.seen[batch.ids[index]] = (EntryId(ms, n), ms // self._window_ms)
         versions = {}
-        for index, entity in batch.entities:
-            part.versions[entity] = part.versions.get(entity, 0) + (index not in duplicates)
-            versions[index] = part.versions[entity]
+        for index, entity, mark in batch.entities:
+            if index not in duplicates:
+                part.entities[entity] = part.entities[entity].then(EntityState(1, mark))
+            versions[index] = part.entities[entity].version
         outcome = Appended(ms, first_n, len(fresh), duplicates, versions)
         stamp = batch.producer
         if stamp and stamp.positions[-1] > part.producers.get(stamp.name, (0,))[0]:

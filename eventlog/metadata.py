@@ -8,9 +8,11 @@ from redis.asyncio import Redis
 
 from eventlog.clock import Clock
 from eventlog.connection import in_our_words
-from eventlog.errors import ConfigurationError, PartitionMismatch
+from eventlog.errors import ConfigurationError, LogRestoring, PartitionMismatch
 from eventlog.ids import new_event_id
 from eventlog.keys import Keys
+from eventlog.restoring import FIELD as RESTORING
+from eventlog.restoring import decode_marker
 from eventlog.settings import Settings
 
 FORMAT = 1
@@ -26,10 +28,13 @@ class Metadata(NamedTuple):
     created_ms: int
 
 
-async def open_metadata(client: Redis, keys: Keys, settings: Settings, clock: Clock) -> Metadata:
+async def open_metadata(
+    client: Redis, keys: Keys, settings: Settings, clock: Clock, restoring: str | None = None
+) -> Metadata:
     """Return the log's metadata, creating it on first sight; the first creator wins.
 
-    Raises PartitionMismatch, or ConfigurationError for a log of a newer format.
+    Raises PartitionMismatch, ConfigurationError for a log of a newer format, LogRestoring for one that
+    is being restored by another than the token `restoring` names.
     """
     wanted = {
         "format": FORMAT,
@@ -52,6 +57,8 @@ async def open_metadata(client: Redis, keys: Keys, settings: Settings, clock: Cl
             f"log {keys.log!r} has format {stored['format']}; this program knows {FORMAT}.",
             remedy="Upgrade eventlog.",
         )
+    if RESTORING in stored and decode_marker(stored[RESTORING]).token != restoring:
+        raise LogRestoring.of(keys.log)
     count = int(stored["partition_count"])
     if settings.partition_count not in (None, count):
         raise PartitionMismatch(

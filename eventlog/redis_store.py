@@ -22,6 +22,7 @@ from eventlog.errors import (
 from eventlog.ids import START, EntryId
 from eventlog.keys import Keys
 from eventlog.outage import Outage
+from eventlog.restoring import read_head
 from eventlog.scripts import load_script
 from eventlog.settings import Durability, Settings, mask_url
 
@@ -175,7 +176,7 @@ class RedisStore:
     async def heads(self) -> list[EntryId]:
         """Return the last entry id of every partition, START for one that never had any."""
         heads = await self._each_partition(lambda p: ("GET", self._keys.head(p)))
-        return [EntryId.parse(head) if head else START for head in heads]
+        return [read_head(self._keys.log, head) for head in heads]
 
     async def producer_positions(self, name: str) -> dict[int, int]:
         """Return the last position of a producer by partition."""

@@ -17,6 +17,7 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
+from eventlog.archive_place import bucket_place
 from eventlog.errors import ConfigurationError
 
 Durability = Literal["memory", "fsync", "replicated"]
@@ -53,11 +54,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     data_dir: str | None = None
     """Home of the embedded server; None is the user's data directory."""
     archive_dir: str | None = None
-    """Home of the Parquet segments; None is `archive` under `data_dir`."""
+    """Home of the Parquet segments, or `s3://BUCKET/PREFIX`; None is `archive` under `data_dir`."""
     archive_process_count: Annotated[int, Meta(ge=0, le=64)] | None = None
     """Processes that help to archive a backlog; None is one per core, at most 4."""
     reports_dir: str | None = None
     """Home of your own reports for `eventlog report`; None is `reports` under `data_dir`."""
+    archive_cache_dir: str | None = None
+    """Where segments of a bucket are kept for reading; None is `archive-cache` under `data_dir`."""
+    archive_cache_bytes: Annotated[int, Meta(ge=1024**2)] = 10 * 1024**3
+    """How much is kept there; what was not used for longest goes first."""
+    s3_endpoint_url: str | None = None
+    """Of an S3-compatible server; None is what `AWS_ENDPOINT_URL` says, else Amazon's."""
+    s3_region: str | None = None
+    """Of the bucket; None is what the SDK finds (`AWS_REGION`, `AWS_PROFILE`)."""
+    archive_keep_days: dict[str, Annotated[int, Meta(ge=1)]] = {}
+    """Days that the archive keeps events of a type, in the environment `bridge.event=30,my.type=7`."""
     spool_dir: str | None = None
     """Where appends wait for a server that is away; None: they fail with LogUnavailable."""
     spool_max_bytes: Annotated[int, Meta(ge=4096)] = 1024**3
@@ -80,6 +91,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The same, by their size as JSON."""
     agent_poll_interval_ms: Annotated[int, Meta(ge=1)] = 500
     """How often a coding agent is asked what is new in a session that is followed."""
+    retention_age_s: Annotated[int, Meta(ge=1)] = 7 * 24 * 3600
+    """Entries leave the log when they are older, and nobody there needs them any more."""
+    retention_max_entries: Annotated[int, Meta(ge=0)] | None = None
+    """How many the log keeps at most, all partitions together; None is any number."""
+    retention_memory_bytes: Annotated[int, Meta(ge=0)] | None = None
+    """What their streams may take of the server's memory together; None is any amount."""
     lease_ttl_ms: Annotated[int, Meta(ge=100)] = 3000
     """A worker silent for longer loses its partitions to the others."""
 
@@ -89,10 +106,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return Path(self.data_dir or platformdirs.user_data_dir("eventlog")).expanduser().absolute()
 
     @property
+    def archive_place(self) -> str:
+        """Where the archive is: an absolute path, or a bucket's URL."""
+        bucket = bucket_place(self.archive_dir or "")
+        return str(bucket or self.archive_path)
+
+    @property
     def archive_path(self) -> Path:
-        """The archive directory, absolute."""
+        """The archive directory, absolute. Raises ConfigurationError where it is a bucket."""
         if self.archive_dir is None:
             return self.data_path / "archive"
+        if bucket_place(self.archive_dir) is not None:
+            raise ConfigurationError(
+                "the archive is a bucket, not a directory.",
+                remedy="`analytics.storage_of(settings)` gives the storage of either.",
+            )
         return Path(self.archive_dir).expanduser().absolute()
 
     @property
@@ -101,6 +129,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if self.reports_dir is None:
             return self.data_path / "reports"
         return Path(self.reports_dir).expanduser().absolute()
+
+    @property
+    def archive_cache_path(self) -> Path:
+        """Where segments of a bucket are kept for reading, absolute."""
+        if self.archive_cache_dir is None:
+            return self.data_path / "archive-cache"
+        return Path(self.archive_cache_dir).expanduser().absolute()
 
     @property
     def longest_block_ms(self) -> int:
@@ -115,7 +150,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Return the settings for people to read, credentials replaced by `***`."""
         shown = msgspec.structs.asdict(self)
         shown["password"] = shown["password"] and "***"
-        shown["url"] = shown["url"] and mask_url(shown["url"])
+        for name in ("url", "archive_dir", "s3_endpoint_url"):
+            shown[name] = shown[name] and mask_url(shown[name])
         return shown
 
     def __repr__(self) -> str:
@@ -166,6 +202,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
     A password is among them: hand them over as an environment, not on a command line.
     """
     values = msgspec.structs.asdict(settings)
+    values["archive_keep_days"] = _as_text(settings.archive_keep_days) or None
     return {
         variable: str(values[name])
         for variable, name in _ENVIRONMENT.items()
@@ -236,6 +273,20 @@ def _from_file(file: Path | None, environment: Mapping[str, str]) -> tuple[str, 
         raise ConfigurationError(f"cannot read settings from {path}: {error}.") from None
 
 
+def _named_numbers(text: str) -> dict[str, str]:
+    """Return what `name=number,name=number` says; what is no such text is left to be refused.
+
+    >>> _named_numbers("bridge.event=30, my.type=7")
+    {'bridge.event': '30', 'my.type': '7'}
+    """
+    pairs = (part.partition("=") for part in text.split(",") if part.strip())
+    return {name.strip(): number.strip() for name, _, number in pairs}
+
+
+def _as_text(numbers: Mapping[str, int]) -> str:
+    return ",".join(f"{name}={number}" for name, number in numbers.items())
+
+
 def _convert(values: dict[str, Any], sources: dict[str, str]) -> Settings:
     unknown = sorted(values.keys() - set(Settings.__struct_fields__))
     if unknown:
@@ -243,11 +294,13 @@ def _convert(values: dict[str, Any], sources: dict[str, str]) -> Settings:
             f"unknown setting {unknown[0]!r} in {sources[unknown[0]]}.",
             remedy=f"Known: {', '.join(Settings.__struct_fields__)}.",
         )
+    if isinstance(values.get("archive_keep_days"), str):
+        values = {**values, "archive_keep_days": _named_numbers(values["archive_keep_days"])}
     try:
         # Environment variables are text, so numbers written as text are accepted.
         settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
-        found = re.search(r"`\$\.(\w+)`", str(error))
+        found = re.search(r"`\$\.(\w+)", str(error))
         name = found[1] if found else "?"
         reason = str(error).split(" - at ")[0]
         raise ConfigurationError(
@@ -264,4 +317,11 @@ def _convert(values: dict[str, Any], sources: dict[str, str]) -> Settings:
             remedy=f"Start it with {', '.join(schemes)}, without blanks, or leave it out for the"
             " embedded server.",
         )
+    try:
+        bucket_place(settings.archive_dir or "")
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"setting 'archive_dir' from {sources['archive_dir']}: {error.message}",
+            remedy=error.remedy,
+        ) from None
     return settings

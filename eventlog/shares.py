@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+from eventlog.batch import Batch
+from eventlog.entity import Advance, ExpectedState
 from eventlog.event import Event
 from eventlog.partition import Partitions
 
@@ -44,10 +46,18 @@ def _cut_by_characters(indexes: list[int], texts: Sequence[str]) -> Iterator[lis
     yield piece
 
 
-def entities_of(indexes: list[int], events: Sequence[Event]) -> list[tuple[int, str]]:
-    """Return (place in the piece, entity) for the events that advance a version."""
+def batch_of(
+    events: Sequence[Event], texts: list[str], expected: Sequence[tuple[str, ExpectedState]]
+) -> Batch:
+    """Return events of one partition, no id twice, as one step."""
+    ids = [event.id for event in events]
+    return Batch(texts, ids, entities_of(list(range(len(events))), events), expected)
+
+
+def entities_of(indexes: list[int], events: Sequence[Event]) -> list[Advance]:
+    """Return what advances, by place in the piece, for the events that advance a version."""
     return [
-        (place, entity)
+        Advance(place, entity, events[index].entity_mark)
         for place, index in enumerate(indexes)
         if events[index].VERSIONED and (entity := events[index].entity)
     ]

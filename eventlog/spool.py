@@ -80,12 +80,13 @@ class Spool:
         """Return when the events are on this machine's disk. Raises LogUnavailable."""
         if self._closed:
             raise LogNotOpen("the log is closed.", remedy="Open it before you append.")
-        entities = dict(batch.entities)
+        entities = {each.place: each for each in batch.entities}
         lines = []
         for index, text in enumerate(batch.events):
             self._position += 1  # here, before anything is awaited: the order of calls
             raw = msgspec.Raw(text.encode())
-            lines.append(SpoolLine(self._position, raw, entities.get(index), durability))
+            _, entity, mark = entities.get(index, (index, None, ""))
+            lines.append(SpoolLine(self._position, raw, entity, mark, durability))
         written = asyncio.get_running_loop().create_future()
         self._asked.append((lines, written))
         if self._writing is None or self._writing.done():

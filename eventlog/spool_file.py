@@ -48,6 +48,7 @@ class SpoolLine(msgspec.Struct, frozen=True, omit_defaults=True):
     n: int
     event: msgspec.Raw
     entity: str | None = None
+    mark: str = ""
     durability: Durability = "memory"
 
 

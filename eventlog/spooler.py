@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from eventlog.batch import Appended, Batch, Outcome, ProducerStamp, Spooled
+from eventlog.entity import Advance
 from eventlog.errors import AuthenticationFailed, LogUnavailable
 from eventlog.logs import get_logger
 from eventlog.outage import Outage
@@ -231,7 +232,11 @@ class Share(NamedTuple):
         for event_id, line in zip(self.ids, self.lines, strict=True):
             kept.setdefault(event_id, line)
         positions = [line.n for line in kept.values()]
-        entities = [(i, line.entity) for i, line in enumerate(kept.values()) if line.entity]
+        entities = [
+            Advance(i, line.entity, line.mark)
+            for i, line in enumerate(kept.values())
+            if line.entity
+        ]
         return Batch(
             [bytes(line.event).decode() for line in kept.values()],
             list(kept),

@@ -21,6 +21,9 @@ from eventlog.log import EventLog
 from eventlog.logs import get_logger
 from eventlog.scripts import load_script
 
+LEASE_GROUP = "eraser"
+"""Whose lease keeps two from rewriting one partition, and retention from trimming it meanwhile."""
+
 CHUNK_ENTRIES = 500
 """Entries copied in one step, during which the server answers nobody: some 2 ms."""
 CHUNK_BYTES = 2 * 1024 * 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from typing import Self
 
@@ -10,6 +11,7 @@ from eventlog.cursor import Cursor
 from eventlog.entry import Entry, RawEntry
 from eventlog.errors import HistoryGap, UndecodablePayload
 from eventlog.event import UnknownEvent
+from eventlog.ids import EntryId
 from eventlog.store import Store
 
 PAGE_ENTRIES = 500
@@ -31,11 +33,14 @@ class Tail:
         self._store = store
         self._codec = codec
         self._page: deque[tuple[int, RawEntry]] = deque()
+        self._is_known_whole = False
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Entry:
+        if not self._is_known_whole:
+            await self._check_reachable()
         while not self._page:
             page = await self._store.wait(self._read, PAGE_ENTRIES, WAIT_MS)
             for partition, entry in page:
@@ -46,14 +51,28 @@ class Tail:
         self.cursor[partition] = entry_id
         return decode_entry(self._codec, partition, RawEntry(entry_id, raw))
 
+    async def _check_reachable(self) -> None:
+        """Raise HistoryGap where all that follows the cursor was trimmed: no entry would ever tell."""
+        heads = await self._store.heads()
+        behind = [p for p, position in self._read.items() if heads[p].n > position.n]
+        pages = await asyncio.gather(*(self._store.read(p, self._read[p], None, 1) for p in behind))
+        for partition, page in zip(behind, pages, strict=True):
+            following_n = page[0].id.n if page else heads[partition].n + 1
+            check_follows(partition, self._read[partition], following_n)
+        self._is_known_whole = True
+
     def _check_gapless(self, partition: int, entry: RawEntry) -> None:
-        expected = self._read[partition].n + 1
-        if entry.id.n != expected:
-            raise HistoryGap(
-                f"partition {partition}: entries {expected} to {entry.id.n - 1} were trimmed "
-                "before this reader saw them.",
-                remedy="Read them from the archive, or start again from the present.",
-            )
+        check_follows(partition, self._read[partition], entry.id.n)
+
+
+def check_follows(partition: int, position: EntryId, following_n: int) -> None:
+    """Raise HistoryGap where sequences between `position` and that one are missing."""
+    if following_n > position.n + 1:
+        raise HistoryGap(
+            f"partition {partition}: entries {position.n + 1} to {following_n - 1} were trimmed "
+            "before this reader saw them.",
+            remedy="Read them from the archive, or start again from the present.",
+        )
 
 
 def decode_entry(codec: Codec, partition: int, entry: RawEntry) -> Entry:

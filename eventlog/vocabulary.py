@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from eventlog.entity import FREE, OVER, held_by
 from eventlog.event import Event, Name
 from eventlog.scoped import scoped
-from eventlog.session import SessionMode, SessionStatus
+from eventlog.session import TERMINAL, SessionMode, SessionStatus
 
 
 def member_key(conversation: str, user: str | None) -> str:
@@ -215,6 +216,11 @@ class SessionTransitioned(Event, frozen=True, kw_only=True, tag="session.transit
     reason: str | None = None
     owner: str | None = None
 
+    @property
+    def entity_mark(self) -> str:
+        """OVER where the session has ended."""
+        return OVER if self.to_status in TERMINAL else ""
+
 
 class SessionTouched(Event, frozen=True, kw_only=True, tag="session.touched"):
     """A session showed a sign of life; its status stays."""
@@ -258,6 +264,11 @@ class ConversationChange(Event, frozen=True, kw_only=True):
         """The mapping whose version this event advances."""
         return conversation_entity(self.conversation, self.user)
 
+    @property
+    def entity_mark(self) -> str:
+        """Which session holds the place from now on, or that it is free."""
+        return FREE if self.session is None else held_by(session_entity(self.session))
+
 
 class ConversationMapped(ConversationChange, frozen=True, kw_only=True, tag="conversation.mapped"):
     """The conversation's current session is now `session`."""
@@ -267,6 +278,11 @@ class ConversationCleared(
     ConversationChange, frozen=True, kw_only=True, tag="conversation.cleared"
 ):
     """The conversation has no current session any more."""
+
+    @property
+    def entity_mark(self) -> str:
+        """FREE, whichever session it had."""
+        return FREE
 
 
 class ConversationCompacted(

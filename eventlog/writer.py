@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat
 from typing import NamedTuple, Protocol
 
 from eventlog.batch import Appended, Batch, Conflict, Fence, Gap, LockLost, Outcome, Spooled
+from eventlog.entity import Advance, ExpectedState
 from eventlog.errors import EventLogError, Fenced, LogNotOpen, VersionConflict
 from eventlog.ids import START, EntryId
 from eventlog.settings import Durability
@@ -57,9 +57,9 @@ class Request:
 
     events: list[str]
     ids: list[str]
-    entities: list[tuple[int, str]]
+    entities: list[Advance]
     durability: Durability
-    expected: list[tuple[str, int]] = field(default_factory=list)
+    expected: list[tuple[str, ExpectedState]] = field(default_factory=list)
     """Entities and the versions they must have."""
     fence: Fence | None = None
     done: asyncio.Future[list[AppendResult]] = field(
@@ -218,7 +218,7 @@ def _merge(group: list[Request]) -> Batch:
         start = len(batch.events)
         batch.events.extend(request.events)
         batch.ids.extend(request.ids)  # type: ignore[union-attr] # a list, four lines up
-        batch.entities.extend((start + index, entity) for index, entity in request.entities)
+        batch.entities.extend(each._replace(place=start + each.place) for each in request.entities)
     return batch
 
 
@@ -230,7 +230,8 @@ def _answer_spooled(group: list[Request], partition: int) -> None:
 
 def _answer(group: list[Request], partition: int, outcome: Appended) -> None:
     if outcome.duplicates:
-        results = list(_results_one_by_one(group, partition, outcome))
+        count = sum(len(request.events) for request in group)
+        results = results_of(partition, outcome, count)
     else:
         # The usual case, without a step of Python per event.
         ns = range(outcome.first_n, outcome.first_n + outcome.added)
@@ -250,18 +251,20 @@ _new_entry_id = partial(tuple.__new__, EntryId)
 _new_result = partial(tuple.__new__, AppendResult)
 
 
-def _results_one_by_one(
-    group: list[Request], partition: int, outcome: Appended
-) -> Iterator[AppendResult]:
+def results_of(partition: int, outcome: Appended, event_count: int) -> list[AppendResult]:
+    """Return the results of a batch of so many events that were checked by id, in order."""
+    results = []
     n = outcome.first_n
-    for index in range(sum(len(request.events) for request in group)):
+    for index in range(event_count):
         duplicate = index in outcome.duplicates
         if duplicate:
             entry_id = outcome.duplicates[index]
             assert entry_id is not None  # a batch with ids always knows the original
         else:
             entry_id, n = EntryId(outcome.ms, n), n + 1
-        yield AppendResult(partition, entry_id, outcome.versions.get(index), duplicate)
+        version = outcome.versions.get(index)
+        results.append(AppendResult(partition, entry_id, version, duplicate))
+    return results
 
 
 def _fail(group: list[Request], error: Exception) -> None:

@@ -7,14 +7,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from analytics.archiver import PartitionStatus as ArchiveStatus
+from analytics.bucket import BucketStorage
+from analytics.opening import storage_of
+from analytics.retention import Plan
+from analytics.sandbox import landlock
+from analytics.sandbox.sandbox import find_mode
 from consumers.group_status import GroupStatus
 from consumers.groups import groups
 from consumers.registration import RESERVED
 from eventlog.connection import check_server, in_our_words
+from eventlog.errors import ArchiveUnavailable, ConfigurationError
 from eventlog.log import EventLog
 from projections.projecting.projector import Projector
 from projections.projecting.status import PartitionStatus as ProjectionStatus
-from service.wiring import new_archiver
+from service.pinning import listed, size, words_of
+from service.wiring import new_archiver, new_retention
 
 MAX_CLOCK_SKEW_MS = 2000
 MEMORY_HEADROOM = 0.2
@@ -44,20 +51,62 @@ async def examine(log: EventLog) -> list[Finding]:
         seconds, microseconds = await log.client.time()
         after_us = log.clock.now_us()
     skew_ms = (seconds * 1_000_000 + microseconds - (before_us + after_us) // 2) / 1000
-    projecting, archiving = await asyncio.gather(
-        Projector(log).status(), new_archiver(log).status()
-    )
+    projecting, archiving = await asyncio.gather(Projector(log).status(), _look_at_archive(log))
     version = ".".join(map(str, server.version))
     return [
-        Finding("server", "fine", f"{server.name} {version}, {server.eviction_policy}"),
+        Finding("server", "fine", f"{server.name} {version}"),
+        judge_eviction(server.eviction_policy),
         judge_persistence(info),
         judge_memory(int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))),
         judge_clock(skew_ms),
         judge_spool(await log.spool_counts(), has_spool=log.settings.spool_dir is not None),
         judge_projector(projecting),
-        judge_archive(archiving),
+        archiving,
+        judge_sandbox(),
         judge_groups([each for each in await groups(log) if each.name not in RESERVED]),
+        await _look_at_retention(log),
     ]
+
+
+async def _look_at_archive(log: EventLog) -> Finding:
+    try:
+        finding = judge_archive(await new_archiver(log).status())
+        storage = storage_of(log.settings)
+        if not isinstance(storage, BucketStorage):
+            return finding
+        return judge_bucket(finding, await asyncio.to_thread(storage.enforces_absence))
+    except ArchiveUnavailable as error:
+        return Finding("archive", "act", error.message, error.remedy)
+
+
+async def _look_at_retention(log: EventLog) -> Finding:
+    try:
+        return judge_retention(await new_retention(log).plan())
+    except ArchiveUnavailable as error:
+        return Finding("retention", "act", f"nothing can go: {error.message}", error.remedy)
+
+
+def judge_bucket(archive: Finding, enforces_absence: bool) -> Finding:
+    """Return the finding on the archive, or that its bucket overwrites what it should not."""
+    if enforces_absence or archive.verdict != "fine":
+        return archive
+    return Finding(
+        "archive",
+        "look",
+        f"{archive.seen}; the server ignores If-None-Match",
+        "Stop the archivers while you erase: one may bring back what was erased meanwhile.",
+    )
+
+
+def judge_sandbox() -> Finding:
+    """Return what keeps untrusted SQL in its place on this machine."""
+    try:
+        mode = find_mode()
+    except ConfigurationError as error:
+        return Finding("sandbox", "fine", f"none, so `query --untrusted` is refused: {error}")
+    if mode == "landlock":
+        return Finding("sandbox", "fine", f"Landlock (ABI {landlock.abi()})")
+    return Finding("sandbox", "fine", "open descriptors, as the kernel has no Landlock")
 
 
 def judge_persistence(info: dict[str, Any]) -> Finding:
@@ -77,6 +126,18 @@ def judge_persistence(info: dict[str, Any]) -> Finding:
             "Make room on its disk.",
         )
     return Finding("persistence", "fine", "append-only file on")
+
+
+def judge_eviction(policy: str) -> Finding:
+    """Return whether the server drops nothing by itself; one known to do so no log opens on."""
+    if policy == "noeviction":
+        return Finding("eviction", "fine", "noeviction: nothing is dropped for want of memory")
+    return Finding(
+        "eviction",
+        "look",
+        "the server does not say what it drops for want of memory",
+        "See that its maxmemory-policy is noeviction: with any other it may drop events.",
+    )
 
 
 def judge_memory(used_bytes: int, limit_bytes: int) -> Finding:
@@ -189,6 +250,21 @@ def judge_archive(statuses: Sequence[ArchiveStatus]) -> Finding:
     segments = sum(status.segment_count for status in statuses)
     lag = lag_of(statuses)
     return Finding("archive", "fine", f"{segments:,} segments without gap, {lag:,} entries to come")
+
+
+def judge_retention(plan: Plan) -> Finding:
+    """Return whether what is old or too much can leave the log."""
+    takes = f"the log takes {size(plan.stream_bytes)}"
+    if not plan.held_count:
+        return Finding("retention", "fine", f"{takes}, nobody holds back what is to go")
+    if plan.over_bytes:
+        takes = f"{takes}, {size(plan.over_bytes)} more than it may"
+    return Finding(
+        "retention",
+        "act" if plan.over_bytes else "look",
+        f"{takes}; held back by {listed(plan.holders)}",
+        " ".join(dict.fromkeys(words_of(held.pin).remedy for held in plan.holders)),
+    )
 
 
 def lag_of(statuses: Sequence[ArchiveStatus]) -> int:

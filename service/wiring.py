@@ -8,9 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import asynccontextmanager, suppress
 
 from analytics.archiver import Archiver
+from analytics.compaction import GRACE_S, Compactor
 from analytics.copiers import Copiers
+from analytics.opening import storage_of
 from analytics.past import ArchivedPast
-from analytics.storage import DirectoryStorage
+from analytics.sandbox.sandbox import Sandbox
+from analytics.trimmer import Retention
 from analytics.warehouse import Warehouse
 from consumers.sweeper import IdleSession, IdleSweeper
 from eventlog.errors import EventLogError
@@ -33,13 +36,22 @@ _log = get_logger("service")
 
 def new_archiver(log: EventLog, copiers: Copiers | None = None) -> Archiver:
     """Return an archiver of the log into the archive its settings name."""
-    storage = DirectoryStorage(log.settings.archive_path, clock=log.clock)
-    return Archiver(log, storage, copiers=copiers)
+    return Archiver(log, storage_of(log.settings, clock=log.clock), copiers=copiers)
+
+
+def new_compactor(log: EventLog, grace_s: float = GRACE_S) -> Compactor:
+    """Return a compactor of the log's archive, with the rules of its settings."""
+    return Compactor(log, storage_of(log.settings, clock=log.clock), grace_s=grace_s)
 
 
 def new_past(log: EventLog) -> ArchivedPast:
     """Return what the log's archive holds, for whoever needs entries that left the log."""
-    return ArchivedPast(DirectoryStorage(log.settings.archive_path, clock=log.clock))
+    return ArchivedPast(storage_of(log.settings, clock=log.clock))
+
+
+def new_retention(log: EventLog) -> Retention:
+    """Return what trims the log as its settings say, once it is archived and read by everybody."""
+    return Retention(log, storage_of(log.settings, clock=log.clock))
 
 
 def open_log(settings: Settings, projections: Iterable[Projection]) -> EventLog:
@@ -62,13 +74,22 @@ async def open_archiver(log: EventLog) -> AsyncIterator[Archiver]:
 
 
 @asynccontextmanager
-async def open_warehouse(log: EventLog) -> AsyncIterator[Warehouse]:
+async def open_warehouse(log: EventLog, *, skip_damaged: bool = False) -> AsyncIterator[Warehouse]:
     """Give a warehouse over the log and its archive."""
-    warehouse = await Warehouse.open(log, log.settings.archive_path)
+    warehouse = await Warehouse.open(log, skip_damaged=skip_damaged)
     try:
         yield warehouse
     finally:
         await warehouse.close()
+
+
+@asynccontextmanager
+async def open_sandbox(log: EventLog, *, spare_count: int = 1) -> AsyncIterator[Sandbox]:
+    """Give a sandbox for untrusted SQL over the log and its archive."""
+    async with Sandbox(
+        log, storage_of(log.settings, clock=log.clock), spare_count=spare_count
+    ) as sandbox:
+        yield sandbox
 
 
 def new_sweeper(log: EventLog) -> IdleSweeper:
@@ -83,7 +104,7 @@ def new_sweeper(log: EventLog) -> IdleSweeper:
 
 
 class Workers:
-    """Projector, archiver and sweeper in one process."""
+    """Projector, archiver, compactor, sweeper and retention in one process."""
 
     def __init__(
         self, log: EventLog, projections: Sequence[Projection] = DEFAULT_PROJECTIONS
@@ -92,7 +113,9 @@ class Workers:
         self.projector = Projector(log, projections, past=new_past(log))
         self.copiers = new_copiers(log.settings)
         self.archiver = new_archiver(log, self.copiers)
+        self.compactor = new_compactor(log)
         self.sweeper = new_sweeper(log)
+        self.retention = new_retention(log)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then hand everything back.
@@ -101,7 +124,11 @@ class Workers:
         """
         try:
             async with asyncio.TaskGroup() as tasks:
-                for work in (self.projector.run, self.archiver.run, self._sweep):
+                works = (
+                    self.projector.run, self.archiver.run, self.compactor.run, self._sweep,
+                    self.retention.run,
+                )  # fmt: skip
+                for work in works:
                     tasks.create_task(self._until_stopped(work, stop))
         except ExceptionGroup as group:
             raise group.exceptions[0] from None

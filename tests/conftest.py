@@ -11,7 +11,10 @@ from eventlog.embedded import EmbeddedServer
 from eventlog.settings import Settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from eventlog.log import EventLog
+    from tests.buckets import Bucket
 
 _log_numbers = itertools.count(1)
 
@@ -21,7 +24,7 @@ def _nothing_of_the_developer(tmp_path_factory: pytest.TempPathFactory) -> Itera
     """What the developer's shell says must not reach a test, nor a test the developer's own data."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name.startswith(("EVENTLOG_", "REDIS_")) or name == "SESSION_TTL_SECONDS":
+            if name.startswith(("EVENTLOG_", "REDIS_", "AWS_")) or name == "SESSION_TTL_SECONDS":
                 patch.delenv(name)
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("home")))
         yield
@@ -61,3 +64,22 @@ async def any_log(request: pytest.FixtureRequest, server_url: str) -> AsyncItera
         made = EventLog.open(server_url, key_prefix=prefix, partition_count=4)
     async with made as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def s3_url() -> Iterator[str]:
+    """The address of an S3 server for the whole run; buckets keep tests apart."""
+    from tests.buckets import CREDENTIALS, s3_server
+
+    with pytest.MonkeyPatch.context() as patch, s3_server() as url:
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        yield url
+
+
+@pytest.fixture
+def bucket(s3_url: str, tmp_path: Path) -> Bucket:
+    """A bucket with nothing in it."""
+    from tests.buckets import Bucket
+
+    return Bucket.create(s3_url, tmp_path)

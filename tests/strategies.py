@@ -17,6 +17,7 @@ from eventlog import (
     MessageSent,
     SessionStarted,
     SessionTouched,
+    SessionTransitioned,
     ToolReturned,
     UnknownEvent,
 )
@@ -97,9 +98,14 @@ _few = {
     "id": st.sampled_from([f"id{n}" for n in range(12)]) | st.uuids().map(str),
     "occurred_at": st.just(0),
 }
-small_versioned_events: SearchStrategy[Event] = st.builds(
-    SessionTouched, **{**_few, "session": st.sampled_from(["s", "t"])}
-) | st.builds(ConversationMapped, **_few)
+_few_sessions = {**_few, "session": st.sampled_from(["s", "t"])}
+small_versioned_events: SearchStrategy[Event] = (
+    st.builds(SessionTouched, **_few_sessions)
+    | st.builds(
+        SessionTransitioned, **_few_sessions, to_status=st.sampled_from(["active", "completed"])
+    )
+    | st.builds(ConversationMapped, **{**_few, "session": st.sampled_from(["s", "t", None])})
+)
 """Events that advance a version, of few entities and few ids, so that they meet."""
 small_events = st.builds(MessageReceived, **_few, text=text) | small_versioned_events
 """Events of few conversations and few ids."""

@@ -10,6 +10,7 @@ Returns, always an array whose first item says what happened:
   { 'foreign' }                somebody else reads as the group: entries were delivered to another name;
                                they count as delivered, and are to be taken over
   { 'went_back', entry id }    less was delivered than the owner has seen: the server lost it
+  { 'gap', sequence }          entries before that sequence are gone that were never delivered; nothing is
 
 A script, because a plain XREADGROUP of an owner that has lost its lease unknowingly would put entries
 where the new owner does not look. Entries whose reply was lost are delivered again, before new ones.
@@ -30,6 +31,12 @@ if delivered_n < seen_n then
 end
 
 local from = delivered_n > seen_n and seen or '>'
+if from == '>' then
+  local following = redis.call('XRANGE', stream, '(' .. delivered, '+', 'COUNT', 1)[1]
+  if following and sequence_of(following[1]) > delivered_n + 1 then
+    return { 'gap', sequence_of(following[1]) }
+  end
+end
 local reply = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', limit, 'STREAMS', stream, from)
 if reply and reply.err then
   return { 'group_gone' }

@@ -30,6 +30,7 @@ slot. A conversation is blocked for as long as its line has entries; entries in 
 under a consumer of their own, so that whoever takes over finds what was in hand and nothing else.
 --]]
 --!include lease
+--!include entity
 --!include append_batch
 
 local lease, work, attempts, blocked, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]

@@ -126,22 +126,29 @@ class Replay:
         """Yield what follows the position, and whether it is of the stream."""
         log, partition = self._log, self._partition
         types = types_of(log, self._projection)
-        old = archived(log, self._past, partition, self.position, None, types)
-        async with aclosing(old) as stretches:
-            async for stretch in stretches:
-                yield stretch, False
-        head = (await log.heads())[partition]
-        while self.position < head:
-            limit = self._pipeline.batch_limit
-            entries = await log.read_raw(partition, self.position, limit, head)
-            if not entries or entries[0].id.n != self.position.n + 1:
-                upto = entries[0].id.n - 1 if entries else head.n
+        while True:
+            begun_at = self.position
+            old = archived(log, self._past, partition, self.position, None, types)
+            async with aclosing(old) as stretches:
+                async for stretch in stretches:
+                    yield stretch, False
+            head = (await log.heads())[partition]
+            while self.position < head:
+                limit = self._pipeline.batch_limit
+                entries = await log.read_raw(partition, self.position, limit, head)
+                if not entries or entries[0].id.n != self.position.n + 1:
+                    upto = entries[0].id.n - 1 if entries else head.n
+                    break
+                yield Stretch(entries, entries[-1].id), True
+            else:
+                return
+            # What was trimmed meanwhile was archived before, unless it is truly gone.
+            if self.position == begun_at:
                 raise HistoryGap(
                     f"partition {partition}: entries {self.position.n + 1} to {upto} are neither "
                     "in the archive nor in the log.",
                     remedy="Restore the archive's missing segments, or the server's data.",
                 )
-            yield Stretch(entries, entries[-1].id), True
 
 
 def _until(stretch: Stretch, moment: Moment, partition: int) -> Stretch | None:

@@ -2,8 +2,7 @@
 
 KEYS  1 shelf   2 stream   3 head   4 documents   5.. indexes, facets      (one slot)
 ARGV  1 msgpack array; an index or facet is given as its place in KEYS:
-        1 place        { model, field of its role on the shelf, mark it must hold }; the last two
-                       false where no build is to be read: then nothing is stored
+        1 place        { model, { field, mark, ... } that the shelf must hold, false for none }
         2 tail_limit   entries after the checkpoint at most; 0: none
         3 documents    document keys to fetch, may be empty
         4 facets       facets whose counts to fetch, may be empty
@@ -11,7 +10,7 @@ ARGV  1 msgpack array; an index or facet is given as its place in KEYS:
                        says below what the page starts, false and false for the first page;
                        or false
 
-Returns  { 'moved' }  the shelf holds another mark in that role: look there again; or
+Returns  { 'moved' }  the shelf holds other marks: look there again; or
          { checkpoint, head, { entry, ... }, { JSON or nil, ... }, { { value, count, ... }, ... },
            { document, score, ... }, { JSON or nil, ... } }
          the last two being the page, by (score, document) from the highest down, and its documents
@@ -19,11 +18,12 @@ Returns  { 'moved' }  the shelf holds another mark in that role: look there agai
 Read-only. Cost grows with what is returned, and with the logarithm of the index.
 --]]
 --!include documents
+--!include place
 
 local request = cmsgpack.unpack(ARGV[1])
 local place, tail_limit, wanted, facets, page =
   request[1], request[2], request[3], request[4], request[5]
-local model, role, mark = place[1], place[2], place[3]
+local model = place[1]
 
 -- Members of one score are kept in the order of their bytes; `<` would compare by the locale.
 local function is_below(a, b)
@@ -50,7 +50,7 @@ local function rank_after(index, score, member)
   return low
 end
 
-if role and redis.call('HGET', KEYS[1], role) ~= mark then
+if not is_there(KEYS[1], place[2]) then
   return { 'moved' }
 end
 local checkpoint = redis.call('HGET', KEYS[1], model) or '0-0'

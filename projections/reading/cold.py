@@ -138,7 +138,12 @@ class ColdReader:
         self, partition: int, feed: str, edge: EntryId, limit: int, after: EntryId
     ) -> _Piece:
         page = await self._log.read(
-            partition=partition, after=after, before=edge, limit=SCAN_PAGE_ENTRIES, reverse=True
+            partition=partition,
+            after=after,
+            before=edge,
+            limit=SCAN_PAGE_ENTRIES,
+            reverse=True,
+            allows_gap=True,
         )
         if not page or page[0].id.n != edge.n - 1:
             return _Piece([], edge)
@@ -153,6 +158,7 @@ class ColdReader:
             after=EntryId(edge.ms, edge.n - 1),
             before=end,
             limit=SCAN_PAGE_ENTRIES,
+            allows_gap=True,
         )
         if not page or page[0].id.n != edge.n:
             return _Piece([], edge)

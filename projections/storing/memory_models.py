@@ -12,8 +12,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from eventlog.entity import ExpectedState
+from eventlog.errors import VersionConflict
+from eventlog.event import Event
 from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
+from eventlog.writer import AppendResult
 from projections.storing.batch import (
     AlreadyApplied,
     CheckpointGap,
@@ -65,6 +69,9 @@ class MemoryModels:
     async def shelf(self, partition: int) -> Shelf:
         """Return the partition's builds and their checkpoints."""
         return Shelf(self._shelves[partition])
+
+    async def look_up(self, models: Sequence[tuple[str, int]]) -> None:
+        """Do nothing: no read is far away."""
 
     async def claim(self, partition: int, builds: Sequence[Build]) -> None:
         """Let builds serve from the start of the log, if the shelf is empty."""
@@ -194,12 +201,23 @@ class MemoryModels:
         lower = min(checkpoint, linked_checkpoint, key=lambda each: each.n)
         tail = await self._tail(partition, lower, request.tail_limit)
         document = model.documents.get(request.key)
-        keys = list(request.hints)
         target = msgspec.json.decode(document).get(request.field) if document else None
-        if target is not None:
-            keys.append(target)
-        linked = {key: other.documents.get(key) for key in keys}
+        linked = {} if target is None else {target: other.documents.get(target)}
         return LinkedReply(tail, checkpoint, document, linked_checkpoint, linked)
+
+    async def take_or_read(
+        self,
+        partition: int,
+        events: Sequence[Event],
+        expected: Mapping[str, ExpectedState],
+        request: LinkedRequest,
+    ) -> list[AppendResult] | LinkedReply:
+        """Return the events' results, or the reply."""
+        assert self._log is not None
+        try:
+            return await self._log.append(events, expected_version=expected)
+        except VersionConflict:
+            return await self.read_linked(partition, request)
 
     async def read_feed(self, partition: int, request: FeedRequest) -> FeedReply:
         """Return a page of a feed, with the tail."""

@@ -7,12 +7,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from eventlog.batch import Appended, pack_batch, unpack_outcome
 from eventlog.connection import in_our_words
+from eventlog.entity import ExpectedState
 from eventlog.entry import Entry, RawEntry
+from eventlog.event import Event
 from eventlog.ids import EntryId
 from eventlog.keys import Keys, ModelKey, model_pattern, models_pattern
 from eventlog.log import EventLog
 from eventlog.scripts import Script, load_script
+from eventlog.shares import batch_of
+from eventlog.writer import AppendResult, results_of
 from projections.folding.letters import GROUP
 from projections.storing.batch import (
     AlreadyApplied,
@@ -26,7 +31,7 @@ from projections.storing.batch import (
     Superseded,
     feed_item,
 )
-from projections.storing.build import Build, Role, Shelf, role_field
+from projections.storing.build import READABLE, Build, Role, Shelf, role_field
 from projections.storing.store import (
     DocumentsReply,
     DocumentsRequest,
@@ -55,6 +60,7 @@ class RedisModels:
         self._commit = load_script("projections", "commit")
         self._read_documents = load_script("projections", "read_documents")
         self._read_linked = load_script("projections", "read_linked")
+        self._take_or_read = load_script("projections", "take_or_read")
         self._read_feed = load_script("projections", "read_feed")
         self._fetch = load_script("projections", "fetch")
         self._claim = load_script("projections", "shelf_claim")
@@ -68,7 +74,20 @@ class RedisModels:
         """Return the partition's builds and their checkpoints."""
         with in_our_words(self._log.settings):
             stored: Any = await self._log.client.hgetall(self._log.keys.shelf(partition))
-        return Shelf({field.decode(): value.decode() for field, value in stored.items()})
+        return _shelf(stored)
+
+    async def look_up(self, models: Sequence[tuple[str, int]]) -> None:
+        """Find out where the builds of these versions are, in all partitions and one round trip.
+
+        Else the first read of each finds it out, in a round trip of its own.
+        """
+        pipeline = self._log.client.pipeline(transaction=False)
+        for partition in range(self._log.partition_count):
+            pipeline.hgetall(self._log.keys.shelf(partition))
+        with in_our_words(self._log.settings):
+            for partition, stored in enumerate(await pipeline.execute()):
+                for name, version in models:
+                    self._place(partition, _shelf(stored), name, version)
 
     async def claim(self, partition: int, builds: Sequence[Build]) -> None:
         """Let builds serve from the start of the log, if the shelf is empty."""
@@ -196,6 +215,36 @@ class RedisModels:
 
     async def read_linked(self, partition: int, request: LinkedRequest) -> LinkedReply:
         """Return a document and those it points to, with the tail, all of one moment."""
+        return _linked(await self._ask_linked(self._read_linked, partition, request))
+
+    async def take_or_read(
+        self,
+        partition: int,
+        events: Sequence[Event],
+        expected: Mapping[str, ExpectedState],
+        request: LinkedRequest,
+    ) -> list[AppendResult] | LinkedReply:
+        """Return the events' results, or the reply, in one step."""
+        texts = self._log.codec.encode_all(events)
+        batch = batch_of(events, texts, list(expected.items()))
+        packed = pack_batch(batch, self._log.settings.dedup_window_s * 1000)
+        keys = self._log.keys.append(partition)
+        reply = await self._ask_linked(self._take_or_read, partition, request, keys, packed)
+        if reply[0] == b"appended":
+            outcome = unpack_outcome(reply)
+            assert isinstance(outcome, Appended)
+            return results_of(partition, outcome, len(events))
+        return _linked(reply)
+
+    async def _ask_linked(
+        self,
+        script: Script,
+        partition: int,
+        request: LinkedRequest,
+        more_keys: Sequence[str] = (),
+        *more: bytes,
+    ) -> Any:
+        """Return the reply for the builds that the request's versions read now."""
         names = self._log.keys
         wanted = [
             (partition, request.name, request.version),
@@ -205,21 +254,12 @@ class RedisModels:
             places = [self._places.get(each) or await self._find(*each) for each in wanted]
             stored = [names.documents(partition, place.model) for place in places]
             packed = [place.packed for place in places]
-            asked = [request.tail_limit, request.key, request.field, list(request.hints)]
-            reply = await self._run(
-                self._read_linked, [*self._common(partition), *stored], _pack([*packed, *asked])
-            )
+            asked = [request.tail_limit, request.key, request.field, request.entity]
+            keys = [*self._common(partition), *stored, names.versions(partition), *more_keys]
+            reply = await self._run(script, keys, _pack([*packed, *asked]), *more)
             if reply[0] != b"moved":
-                break
+                return reply
             self._places.pop(wanted[reply[1] - 1], None)
-        linked = zip(reply[6], reply[7], strict=True)
-        return LinkedReply(
-            _tail(reply),
-            EntryId.parse(reply[3]),
-            reply[4],
-            EntryId.parse(reply[5]),
-            {key.decode(): document for key, document in linked},
-        )
 
     async def read_feed(self, partition: int, request: FeedRequest) -> FeedReply:
         """Return a page of a feed, with the tail, all of one moment."""
@@ -259,12 +299,17 @@ class RedisModels:
 
     async def _find(self, partition: int, name: str, version: int) -> _Place:
         """Return where a version's build is; it is remembered, since the scripts check it."""
-        shelf = await self.shelf(partition)
+        return self._place(partition, await self.shelf(partition), name, version)
+
+    def _place(self, partition: int, shelf: Shelf, name: str, version: int) -> _Place:
         role = shelf.role_of(name, version)
         if role is None:
-            return _Place(Build(name, version, "0").model, None, None)
-        build = shelf.builds[name, role]
-        place = _Place(build.model, role_field(name, role), build.mark)
+            found = {each: shelf.get(name, each) for each in READABLE}
+            marks = {role_field(name, each): build and build.mark for each, build in found.items()}
+            place = _Place(Build(name, version, "0").model, marks)
+        else:
+            build = shelf.builds[name, role]
+            place = _Place(build.model, {role_field(name, role): build.mark})
         self._places[partition, name, version] = place
         return place
 
@@ -272,9 +317,9 @@ class RedisModels:
         with in_our_words(self._log.settings):
             return await script(self._log.client, [self._log.keys.shelf(partition)], arguments)
 
-    async def _run(self, script: Script, keys: Sequence[str], packed: bytes) -> Any:
+    async def _run(self, script: Script, keys: Sequence[str], *packed: bytes) -> Any:
         with in_our_words(self._log.settings):
-            return await script(self._log.client, keys, [packed])
+            return await script(self._log.client, keys, packed)
 
     async def _call(self, *command: Any) -> Any:
         with in_our_words(self._log.settings):
@@ -282,15 +327,15 @@ class RedisModels:
 
 
 class _Place(NamedTuple):
-    """The build that a version reads; without role and mark there is none, and nothing stored."""
+    """The build that a version reads, or one of which nothing is stored where there is none."""
 
     model: str
-    role: str | None
-    mark: str | None
+    marks: dict[str, str | None]
+    """By field of the shelf: that it holds these says that this is still the place to look."""
 
     @property
-    def packed(self) -> list[str | bool]:
-        return [self.model, self.role or False, self.mark or False]
+    def packed(self) -> list[Any]:
+        return [self.model, [part or False for pair in self.marks.items() for part in pair]]
 
 
 class _KeyTable:
@@ -363,9 +408,24 @@ def _items(commit: Commit, entries: Sequence[Entry]) -> list[int] | list[str]:
     return [feed_item(entry).decode(errors="replace") for entry in entries]
 
 
+def _shelf(stored: Mapping[bytes, bytes]) -> Shelf:
+    return Shelf({field.decode(): value.decode() for field, value in stored.items()})
+
+
 def _facet_key(keys: Keys, partition: int, model: str, facet: str) -> str:
     """Return the key of the sorted set value → count, which sits among the indexes."""
     return keys.index(partition, model, f"{FACET_MARK}{facet}")
+
+
+def _linked(reply: Any) -> LinkedReply:
+    linked = zip(reply[6], reply[7], strict=True)
+    return LinkedReply(
+        _tail(reply),
+        EntryId.parse(reply[3]),
+        reply[4],
+        EntryId.parse(reply[5]),
+        {key.decode(): document for key, document in linked},
+    )
 
 
 def _tail(reply: Any) -> Tail:

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from eventlog.entity import ExpectedState
 from eventlog.entry import RawEntry
+from eventlog.event import Event
 from eventlog.ids import EntryId
+from eventlog.writer import AppendResult
 from projections.storing.batch import Commit, CommitOutcome
 from projections.storing.build import Build, Role, Shelf
 
@@ -72,7 +75,7 @@ class DocumentsReply(NamedTuple):
 
 
 class LinkedRequest(NamedTuple):
-    """A document, and those of another projection that it and `hints` point to, in one step."""
+    """A document, and those of another projection that it points to, in one step."""
 
     name: str
     version: int
@@ -81,7 +84,9 @@ class LinkedRequest(NamedTuple):
     """Of the document: a key of the other projection, or none."""
     linked_name: str
     linked_version: int
-    hints: Sequence[str]
+    entity: str
+    """Whose version the document's events advance. What holds it by now is given too, where the store
+    knows: the document points there once the tail is folded over it."""
     tail_limit: int
 
 
@@ -94,7 +99,7 @@ class LinkedReply(NamedTuple):
     document: bytes | None
     linked_checkpoint: EntryId
     linked: dict[str, bytes | None]
-    """By key: those of the hints, and the one that the document points to."""
+    """By key: the one that the document points to, and what holds the entity."""
 
 
 class FeedRequest(NamedTuple):
@@ -135,6 +140,10 @@ class ModelStore(Protocol):
 
     async def shelf(self, partition: int) -> Shelf:
         """Return the partition's builds and their checkpoints."""
+        ...
+
+    async def look_up(self, models: Sequence[tuple[str, int]]) -> None:
+        """Find out where the builds of these (name, version) are, before somebody waits for it."""
         ...
 
     async def claim(self, partition: int, builds: Sequence[Build]) -> None:
@@ -184,6 +193,20 @@ class ModelStore(Protocol):
 
     async def read_linked(self, partition: int, request: LinkedRequest) -> LinkedReply:
         """Return a document and those it points to, with the tail, all of one moment."""
+        ...
+
+    async def take_or_read(
+        self,
+        partition: int,
+        events: Sequence[Event],
+        expected: Mapping[str, ExpectedState],
+        request: LinkedRequest,
+    ) -> list[AppendResult] | LinkedReply:
+        """Append events of the partition, or where an expected version does not hold read, in one step.
+
+        Returns the events' results, or the reply. Appended is with the durability `memory`; it is safe
+        to ask again. Raises InvalidEvent and its kin.
+        """
         ...
 
     async def read_feed(self, partition: int, request: FeedRequest) -> FeedReply:

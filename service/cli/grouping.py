@@ -173,8 +173,8 @@ def retire_one(
 ) -> None:
     """Remove a consumer group for good, with all that is stored of it.
 
-    What it has not handled is nobody's any more, and no longer held back for it. The log itself
-    keeps all entries. Its parked letters stay.
+    What it has not handled is nobody's any more, and no longer held back for it: it is trimmed when
+    retention says so, and stays in the archive. Its parked letters stay.
     """
     run(_retire(settings_of(context), name, reason, yes=yes))
 

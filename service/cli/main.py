@@ -14,6 +14,8 @@ import typer
 from eventlog.errors import ConfigurationError, EventLogError, InvalidQuery
 from eventlog.settings import load_settings, mask_url
 from service.cli import (
+    archiving,
+    backing_up,
     demo,
     doctor,
     erasing,
@@ -25,6 +27,7 @@ from service.cli import (
     projecting,
     querying,
     reporting,
+    retaining,
     running,
     shell,
     working,
@@ -59,7 +62,9 @@ def options(
         str | None, typer.Option(help="Home of the embedded server and the archive.")
     ] = None,
     key_prefix: Annotated[str | None, typer.Option(help="Which log on the server.")] = None,
-    archive_dir: Annotated[str | None, typer.Option(help="Home of the Parquet segments.")] = None,
+    archive_dir: Annotated[
+        str | None, typer.Option(help="Home of the Parquet segments, or s3://BUCKET/PREFIX.")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="Settings file; else ./eventlog.toml.")
     ] = None,
@@ -81,8 +86,8 @@ def options(
 
 
 for module in (
-    demo, running, working, importing, looking, lettering, grouping, querying, reporting, shell, projecting, polling,
-    erasing, doctor,
+    demo, running, working, importing, looking, lettering, grouping, querying, reporting, shell,
+    projecting, polling, archiving, backing_up, erasing, retaining, doctor,
 ):  # fmt: skip
     module.register(app)
 

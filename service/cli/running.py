@@ -1,4 +1,4 @@
-"""`eventlog up`: server, projector, archiver and sweeper in one process."""
+"""`eventlog up`: server, projector, archiver, sweeper and retention in one process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
         )
     )
     def up(context: typer.Context, named: NamedProjections = None) -> None:
-        """Keep read models and archive fresh until Ctrl-C.
+        """Keep read models and archive fresh, and the log's memory bounded, until Ctrl-C.
 
         Runs the embedded server where no server is named. Run as many as you like: they share the
         partitions.
@@ -43,7 +43,7 @@ async def _up(settings: Settings, projections: Sequence[Projection]) -> None:
     async with open_log(settings, projections) as log:
         where = mask_url(settings.url) if settings.url else f"embedded in {settings.data_path}"
         say(f"log {settings.key_prefix!r} on {where}")
-        say(f"archive in {settings.archive_path}")
-        say("projector, archiver and sweeper are running; Ctrl-C stops them")
+        say(f"archive in {settings.archive_place}")
+        say("projector, archiver, compactor, sweeper and retention are running; Ctrl-C stops them")
         await Workers(log, projections).run(stop)
         say("stopped, nothing in hand")

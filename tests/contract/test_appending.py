@@ -9,6 +9,7 @@ import pytest
 from eventlog import (
     START,
     AppendResult,
+    ConversationCleared,
     ConversationMapped,
     EntryId,
     Event,
@@ -17,12 +18,14 @@ from eventlog import (
     SessionTouched,
     SessionTransitioned,
 )
+from eventlog.entity import FREE
 from eventlog.errors import (
     EmptyConversation,
     EventTooLarge,
     InvalidEvent,
     VersionConflict,
 )
+from eventlog.vocabulary import conversation_entity
 from tests.logs import all_texts, assert_gapless, message, messages, touched
 
 
@@ -245,3 +248,84 @@ class TestVersions:
         with pytest.raises(InvalidEvent, match="expected"):
             await any_log.append(events, expected_version=0)
         assert await any_log.heads() == [START] * 4
+
+
+class TestFree:
+    """`expected_version={entity: FREE}`: what nobody holds, as far as its partition knows."""
+
+    PLACE = conversation_entity("c")
+
+    def taking(self, session: str, conversation: str = "c") -> list[Event]:
+        return [
+            SessionStarted(conversation=conversation, session=session),
+            ConversationMapped(conversation=conversation, session=session),
+        ]
+
+    async def take(self, log, session: str):
+        return await log.append(self.taking(session), expected_version={self.PLACE: FREE})
+
+    def ended(self, session: str, status: str) -> Event:
+        return SessionTransitioned(conversation="c", session=session, to_status=status)
+
+    async def test_what_nothing_was_said_of_is_free_and_then_held(self, any_log):
+        first = await self.take(any_log, "s1")
+        assert [result.version for result in first] == [1, 1]
+        with pytest.raises(VersionConflict) as caught:
+            await self.take(any_log, "s2")
+        assert (caught.value.entity, caught.value.expected_version) == (self.PLACE, FREE)
+        assert caught.value.actual_version == 1
+        assert await assert_gapless(any_log) == 2
+
+    @pytest.mark.parametrize("status", ["completed", "failed"])
+    async def test_so_it_is_once_its_holder_is_over_and_that_stays(self, any_log, status):
+        await self.take(any_log, "s1")
+        await any_log.append(self.ended("s1", status))
+        await any_log.append([touched("s1"), self.ended("s1", "active")])
+        assert [result.version for result in await self.take(any_log, "s2")] == [1, 2]
+
+    @pytest.mark.parametrize("status", ["dormant", "active", "pending"])
+    async def test_a_holder_that_goes_on_holds(self, any_log, status):
+        await self.take(any_log, "s1")
+        await any_log.append(self.ended("s1", status))
+        with pytest.raises(VersionConflict):
+            await self.take(any_log, "s2")
+
+    async def test_what_was_freed_is_free_whoever_held_it(self, any_log):
+        await self.take(any_log, "s1")
+        await any_log.append(ConversationCleared(conversation="c", session="s1"))
+        assert (await self.take(any_log, "s2"))[1].version == 3
+        await any_log.append(ConversationMapped(conversation="c"))
+        assert (await self.take(any_log, "s3"))[1].version == 5
+
+    async def test_a_holder_of_another_partition_counts_as_going_on(self, any_log):
+        elsewhere = next(
+            name for name in map(str, range(99))
+            if any_log.partition_of(name) != any_log.partition_of("c")
+        )  # fmt: skip
+        over = SessionTransitioned(conversation=elsewhere, session="s", to_status="completed")
+        await any_log.append([SessionStarted(conversation=elsewhere, session="s"), over])
+        await any_log.append(ConversationMapped(conversation="c", session="s"))
+        with pytest.raises(VersionConflict):
+            await self.take(any_log, "s2")
+
+    async def test_of_many_who_take_it_at_once_one_does(self, any_log):
+        taken = await asyncio.gather(
+            *(self.take(any_log, f"s{n}") for n in range(20)), return_exceptions=True
+        )
+        assert sum(isinstance(each, list) for each in taken) == 1
+        assert await assert_gapless(any_log) == 2
+
+    async def test_taken_again_with_the_same_events_it_is_a_duplicate(self, any_log):
+        events = self.taking("s1")
+        first = await any_log.append(events, expected_version={self.PLACE: FREE})
+        again = await any_log.append(events, expected_version={self.PLACE: FREE})
+        assert again == [result._replace(duplicate=True) for result in first]
+
+    async def test_a_version_is_a_version_whatever_the_mark(self, any_log):
+        await self.take(any_log, "s1")
+        mapped = ConversationMapped(conversation="c", session="s1")
+        assert (await any_log.append(mapped, expected_version=1)).version == 2
+        with pytest.raises(VersionConflict):
+            await any_log.append(
+                ConversationMapped(conversation="c", session="s1"), expected_version=0
+            )

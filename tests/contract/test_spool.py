@@ -13,12 +13,23 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from eventlog import START, EventLog, MessageReceived, SessionTouched, foothold
+from eventlog import (
+    START,
+    ConversationMapped,
+    Event,
+    EventLog,
+    MessageReceived,
+    SessionTouched,
+    SessionTransitioned,
+    foothold,
+)
+from eventlog.entity import FREE
 from eventlog.errors import (
     AuthenticationFailed,
     ConfigurationError,
     LogUnavailable,
     PartitionMismatch,
+    VersionConflict,
 )
 from tests.logs import all_texts, assert_gapless, message, messages
 from tests.support import RawServer, eventually
@@ -105,6 +116,24 @@ class TestAway:
             await recovered(log)
             last = await log.append(SessionTouched(conversation="c", session="s"))
             assert last.version == 4
+
+    async def test_so_does_what_is_known_of_who_holds_a_place(self, server, spool_dir):
+        def place_of(session: str) -> Event:
+            return ConversationMapped(conversation="c", session=session)
+
+        over = SessionTransitioned(conversation="c", session="s", to_status="completed")
+        async with opened(server, spool_dir) as log:
+            server.kill()
+            assert (await log.append(place_of("s"))).is_spooled
+            server.start()
+            await recovered(log)
+            with pytest.raises(VersionConflict):
+                await log.append(place_of("t"), expected_version=FREE)
+            server.kill()
+            assert (await log.append(over)).is_spooled
+            server.start()
+            await recovered(log)
+            assert (await log.append(place_of("t"), expected_version=FREE)).version == 2
 
     async def test_many_tasks_share_a_sync_to_the_disk(self, server, spool_dir, monkeypatch):
         import os

@@ -66,6 +66,8 @@ def type_words(hint: Any) -> str:
     arguments = [each for each in get_args(hint) if each is not type(None)]
     if get_origin(hint) is None:
         return str(hint.__name__)
+    if get_origin(hint) is dict and get_origin(arguments[1]) is Annotated:
+        return f"table of {type_words(arguments[1])}"
     if get_origin(hint) is dict:
         return "JSON object"
     if get_origin(hint) is list:
@@ -94,7 +96,7 @@ def settings() -> str:
             f"`{field.name}`",
             f"`{variables[field.name]}`",
             type_words(hints[field.name]),
-            "-" if field.default is None else f"`{field.default}`",
+            "-" if field.default in (None, msgspec.NODEFAULT) else f"`{field.default}`",
             docs[field.name],
         )
         for field in msgspec.structs.fields(Settings)

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from analytics import Archiver, Catalogue, DirectoryStorage, Rolling
+from analytics import Archiver, Catalogue, DirectoryStorage, Rolling, Segment, Storage
 from analytics.archiver import GROUP
 from analytics.steps import STEPS, Reached, Step
 from bench.events import chat_events
 from eventlog import EventLog
 from eventlog.ids import START
 from tests.archives import archived
+from tests.buckets import Bucket, Exchange, front, ignoring_conditions
 
 DEATHS_PER_STEP = 10
 """Of each of the six steps, for each of the six seeds: 360 crashes at least."""
@@ -43,13 +44,54 @@ def dying(at: Step, times: int, deaths: Counter[Step]) -> Reached:
 async def test_each_sequence_is_archived_once_however_often_archivers_die(
     log: EventLog, tmp_path: Path, seed: int
 ) -> None:
+    await die_often(log, DirectoryStorage(tmp_path), seed, DEATHS_PER_STEP)
+
+
+async def test_what_a_dead_one_left_without_a_sync_is_synced_by_the_next(
+    log: EventLog, tmp_path: Path
+) -> None:
+    class Watched(DirectoryStorage):
+        def sync(self, segment: Segment) -> None:
+            super().sync(segment)
+            synced.append(segment)
+
+    synced: list[Segment] = []
+    storage = Watched(tmp_path)
+    await log.append([*chat_events(1, seed=1)])
+    dead = Archiver(log, storage, owner="same", reached=dying("linked", 1, Counter()))
+    with pytest.raises(Crash):
+        await dead.run_once()
+    [segment] = storage.segments()
+    async with Archiver(log, storage, owner="same") as survivor:
+        assert await survivor.run_once() == []
+    assert synced == [segment]
+    [group] = await log.client.xinfo_groups(log.keys.stream(partition=segment.partition))
+    assert group["last-delivered-id"].decode() == str(segment.end)
+
+
+@pytest.mark.parametrize("knows_conditions", [True, False])
+async def test_the_same_holds_in_a_bucket_whatever_its_server_knows(
+    log: EventLog, bucket: Bucket, knows_conditions: bool
+) -> None:
+    rnd = random.Random(7)
+
+    def unreliable(exchange: Exchange) -> Exchange | None:
+        if rnd.random() < 0.05:
+            return None
+        return exchange if knows_conditions else ignoring_conditions(exchange)
+
+    with front(bucket.endpoint_url, unreliable) as url:
+        await die_often(log, bucket.storage(url), 6, deaths_per_step=1 + knows_conditions)
+
+
+async def die_often(log: EventLog, storage: Storage, seed: int, deaths_per_step: int) -> None:
+    """Have archivers die at each step that often, then see that a last one leaves all as it should."""
     rnd = random.Random(seed)
-    storage = DirectoryStorage(tmp_path)
     catalogue = Catalogue(storage)
     deaths: Counter[Step] = Counter()
     positions = [0] * log.partition_count
     source = iter(chat_events(20_000, seed=seed))
-    while (step := min(STEPS, key=deaths.__getitem__)) and deaths[step] < DEATHS_PER_STEP:
+    while (step := min(STEPS, key=deaths.__getitem__)) and deaths[step] < deaths_per_step:
         await log.append([next(source) for _ in range(rnd.randint(1, 80))])
         # The same owner name gives rivals the same leases: each believes that it is alone.
         archivers = [

@@ -12,7 +12,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from eventlog import START, AppendResult, Event, EventLog
+from eventlog import (
+    START,
+    AppendResult,
+    ConversationMapped,
+    Event,
+    EventLog,
+    SessionTransitioned,
+)
+from eventlog.entity import FREE
 from eventlog.errors import LogUnavailable, VersionConflict
 from eventlog.partition import partition_of
 from tests import strategies
@@ -29,6 +37,8 @@ class Model:
         self.partitions: list[list[Event]] = [[] for _ in range(PARTITION_COUNT)]
         self.places: dict[tuple[int, str], int] = {}
         self.versions: dict[tuple[int, str], int] = {}
+        self.holders: dict[tuple[int, str], str | None] = {}
+        self.over: set[tuple[int, str]] = set()
         self.producers: dict[tuple[str, int], int] = {}
 
     def version(self, event: Event) -> int | None:
@@ -59,6 +69,20 @@ class Model:
         if event.entity:
             entity = partition, event.entity
             self.versions[entity] = self.versions.get(entity, 0) + 1
+            if isinstance(event, ConversationMapped):
+                self.holders[entity] = event.session
+            if isinstance(event, SessionTransitioned) and event.to_status == "completed":
+                self.over.add(entity)
+
+    def is_free(self, event: Event) -> bool:
+        partition = partition_of(event.conversation, PARTITION_COUNT)
+        assert event.entity is not None
+        if (partition, event.entity) not in self.versions:
+            return True
+        if (partition, event.entity) not in self.holders:
+            return False
+        holder = self.holders[partition, event.entity]
+        return holder is None or (partition, f"session:{holder}") in self.over
 
 
 class LogMachine(RuleBasedStateMachine):
@@ -131,6 +155,21 @@ class LogMachine(RuleBasedStateMachine):
             self._check([event], [result])
         else:
             assert conflict.actual_version == actual
+
+    @rule(event=strategies.small_versioned_events)
+    def append_where_free(self, event: Event) -> None:
+        known = self.model.places.get((partition_of(event.conversation, PARTITION_COUNT), event.id))
+        conflict: VersionConflict | None = None
+        is_free = self.model.is_free(event)
+        try:
+            result = self._run(self._log.append(event, expected_version=FREE))
+        except VersionConflict as error:
+            conflict = error
+        assert (conflict is not None) == (not is_free and known is None)
+        if conflict is None:
+            self._check([event], [result])
+        else:
+            assert conflict.actual_version == self.model.version(event)
 
     @rule(
         name=st.sampled_from(["p", "q"]),

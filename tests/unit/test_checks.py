@@ -13,6 +13,7 @@ from service.checks import (
     judge_memory,
     judge_persistence,
     judge_projector,
+    judge_sandbox,
     judge_spool,
 )
 
@@ -138,3 +139,9 @@ def test_spool():
     waiting = judge_spool({"a.spool": 2, "b.spool": 1}, has_spool=True)
     assert waiting.verdict == "look"
     assert "3 events" in waiting.seen
+
+
+def test_the_sandbox_says_what_holds_it():
+    finding = judge_sandbox()
+    assert (finding.check, finding.verdict) == ("sandbox", "fine")
+    assert finding.seen.startswith(("Landlock (ABI ", "open descriptors", "none"))

@@ -183,3 +183,16 @@ def test_another_process_gets_the_same_settings_by_its_environment() -> None:
         environment={}, url="redis://bot:s3cret@db:6379/1", lease_ttl_ms=500, key_prefix="a:b"
     )
     assert load_settings(environment=environment_of(settings)) == settings
+
+
+def test_days_to_keep_come_from_file_environment_and_argument(tmp_path: Path) -> None:
+    file = tmp_path / "eventlog.toml"
+    file.write_text('archive_keep_days = { "bridge.event" = 30 }')
+    assert load_settings(environment={}, file=file).archive_keep_days == {"bridge.event": 30}
+    named = {"EVENTLOG_ARCHIVE_KEEP_DAYS": "bridge.event=7, shop.sold=90"}
+    settings = load_settings(environment=named, file=file)
+    assert settings.archive_keep_days == {"bridge.event": 7, "shop.sold": 90}
+    assert load_settings(environment=environment_of(settings)) == settings
+    for wrong in ("bridge.event", "bridge.event=soon", "bridge.event=0", "=3=4"):
+        with pytest.raises(ConfigurationError, match="archive_keep_days"):
+            load_settings(environment={"EVENTLOG_ARCHIVE_KEEP_DAYS": wrong})

@@ -95,7 +95,7 @@ def test_an_expected_version_stands_alone():
     alone.expected = [("session:s", 4)]
     assert not alone.has_room_for([])
     batch = packed(alone)[7]
-    assert batch[3] == [1, "session:s"]
+    assert batch[3] == [1, "session:s", ""]
     assert batch[4] == ["session:s", 4]
 
 

@@ -1,23 +1,37 @@
 -- Appending in two steps, because a script checks all its input before its first write:
 -- plan_append(keys, batch) returns what is to be written, or nil and why not; write_append(plan)
 -- writes it. `keys` and `batch` are KEYS and the array of append.lua, whose header explains them.
+-- Needs entity.lua before it.
 local APPEND_CHUNK = 3000 -- unpack() puts its values on Lua's stack, which holds 8,000
 
--- Return the ms and sequence of the last entry ever; nil where the head is gone.
+-- Return the ms and sequence of the last entry ever; nil and an error's code where they are not to be
+-- had: the head is gone, or the partition is being restored.
 local function read_head(stream, head_key)
   local head = redis.call('GET', head_key)
   if head then
     local head_ms, head_n = string.match(head, '^(%d+)-(%d+)$')
+    if not head_ms then return nil, 'RESTORING' end
     return tonumber(head_ms), tonumber(head_n)
   end
   if redis.call('EXISTS', stream) == 1 then
     -- A group's MKSTREAM makes an empty stream whose last id is 0-0; a trimmed one keeps its own.
     local about = redis.call('XINFO', 'STREAM', stream)
     for i = 1, #about, 2 do
-      if about[i] == 'last-generated-id' and about[i + 1] ~= '0-0' then return nil end
+      if about[i] == 'last-generated-id' and about[i + 1] ~= '0-0' then
+        return nil, 'HEADLOST'
+      end
     end
   end
   return 0, 0
+end
+
+-- Return whether nobody holds an entity, as far as this partition knows.
+local function is_free(versions, version, mark)
+  if version == 0 or mark == 'free' then return true end
+  local kind, name = holder_of(mark)
+  if not kind then return false end
+  local _, holder_mark = read_entity(versions, kind .. ':' .. name)
+  return holder_mark == 'over'
 end
 
 local function plan_append(keys, batch)
@@ -28,7 +42,7 @@ local function plan_append(keys, batch)
   local ms = time[1] * 1000 + math.floor(time[2] / 1000)
   local last_ms, last_n = read_head(keys[1], keys[2])
   if not last_ms then
-    return nil, redis.error_reply('HEADLOST ' .. keys[2])
+    return nil, redis.error_reply(last_n .. ' ' .. keys[2])
   end
   ms = math.max(ms, last_ms) -- the clock may step back, entry ids never do
 
@@ -87,8 +101,9 @@ local function plan_append(keys, batch)
   end
   if expected and new_count > 0 then
     for i = 1, #expected, 2 do
-      local actual = tonumber(redis.call('HGET', keys[6], expected[i]) or 0)
-      if actual ~= expected[i + 1] then
+      local actual, mark = read_entity(keys[6], expected[i])
+      local wanted = expected[i + 1]
+      if wanted ~= actual and not (wanted == 'free' and is_free(keys[6], actual, mark)) then
         return nil, { 'conflict', actual, expected[i] }
       end
     end
@@ -132,13 +147,14 @@ local function write_append(plan)
   end
 
   local versions = {}
-  for i = 1, #entities, 2 do
-    local index, entity = entities[i], entities[i + 1]
-    local version
-    if skipped[index] then
-      version = tonumber(redis.call('HGET', keys[6], entity) or 0)
-    else
-      version = redis.call('HINCRBY', keys[6], entity, 1)
+  for i = 1, #entities, 3 do
+    local index, entity, new_mark = entities[i], entities[i + 1], entities[i + 2]
+    local version, mark = read_entity(keys[6], entity)
+    if not skipped[index] then
+      version = version + 1
+      if new_mark ~= '' and mark ~= 'over' then mark = new_mark end
+      local value = string.format('%.0f', version)
+      redis.call('HSET', keys[6], entity, mark == '' and value or value .. ' ' .. mark)
     end
     versions[#versions + 1] = index
     versions[#versions + 1] = version
