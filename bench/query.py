@@ -1,4 +1,4 @@
-"""Queries: the reports over segments, over the same events as JSON lines, and in a Python loop.
+"""Queries: the reports over compacted segments, over the same events as JSON lines, and in a Python loop.
 
 DuckDB reads the JSON lines through the same views, with every column's type given, so that it has
 nothing to guess. All three give the same numbers, which is checked. Segments and lines take turns;
@@ -19,7 +19,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from analytics import Archiver, Copiers, DirectoryStorage, Reports, Warehouse, connect
+from analytics import Archiver, Compactor, Copiers, DirectoryStorage, Reports, Warehouse, connect
 from analytics.columns import SCHEMA
 from analytics.reports import question
 from bench.events import chat_events
@@ -27,6 +27,7 @@ from bench.query_events import record
 from bench.query_loops import LOOPS
 from bench.row import Row
 from eventlog import EventLog
+from eventlog.clock import SystemClock
 from eventlog.collector import spared_collector
 
 ROUNDS = 3
@@ -152,6 +153,21 @@ async def tail_row(log: EventLog, archive: Path) -> Row:
     )  # fmt: skip
 
 
+class TomorrowsClock(SystemClock):
+    """The clock of a day on which what is appended today can be compacted."""
+
+    def now_us(self) -> int:
+        """Wall clock two days on."""
+        return super().now_us() + 2 * 24 * 3600 * 1_000_000
+
+
+async def compact(log: EventLog, archive: Path) -> None:
+    """Compact the archive as `eventlog up` does once the day is over."""
+    async with EventLog(log.settings, log.codec, TomorrowsClock()) as later:
+        report = await Compactor(later, DirectoryStorage(archive)).run_once()
+    assert report.written, report
+
+
 async def measure(event_count: int, folder: Path) -> list[Row]:
     """Return the rows, measured on a log of their own in `folder`."""
     archive, lines = folder / "archive", folder / "events.jsonl"
@@ -161,6 +177,7 @@ async def measure(event_count: int, folder: Path) -> list[Row]:
             archiver = Archiver(log, DirectoryStorage(archive), copiers=copiers)
             await archiver.run_once()
             await archiver.close()
+        await compact(log, archive)
         rows = await asyncio.to_thread(_looked, archive, lines, event_count)
         return [*rows, await tail_row(log, archive)]
 
