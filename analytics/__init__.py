@@ -1,6 +1,8 @@
 """Memory: the log's entries in Parquet segments, and SQL over them and the live tail."""
 
+from analytics.answer import Answer, ReportAnswer
 from analytics.archiver import Archiver, Rolling
+from analytics.blocking import BlockingWarehouse, open_warehouse
 from analytics.bucket import BucketStorage
 from analytics.catalogue import Catalogue
 from analytics.compaction import Compactor
@@ -8,6 +10,7 @@ from analytics.connection import VIEWS, connect
 from analytics.copiers import Copiers
 from analytics.opening import open_storage, storage_of
 from analytics.past import ArchivedPast
+from analytics.reports import Reports
 from analytics.retention import Policy
 from analytics.sandbox.limits import Limits
 from analytics.sandbox.sandbox import Sandbox
@@ -19,8 +22,10 @@ from analytics.warehouse import Warehouse
 
 __all__ = [
     "VIEWS",
+    "Answer",
     "ArchivedPast",
     "Archiver",
+    "BlockingWarehouse",
     "BucketStorage",
     "Catalogue",
     "Compactor",
@@ -30,6 +35,8 @@ __all__ = [
     "Limits",
     "PartitionStatus",
     "Policy",
+    "ReportAnswer",
+    "Reports",
     "Retention",
     "Rolling",
     "Sandbox",
@@ -39,5 +46,6 @@ __all__ = [
     "archive_status",
     "connect",
     "open_storage",
+    "open_warehouse",
     "storage_of",
 ]

@@ -6,11 +6,12 @@ Each refresh reads only what is new and drops what the archive has taken over.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from analytics.bulk_pages import Stream, bulk_pages
 from analytics.columns import SCHEMA, encode_pages
 from analytics.pages import Page, PageSize
 from analytics.sources import Held
@@ -18,6 +19,9 @@ from eventlog.errors import HistoryGap
 from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
 from eventlog.stream_rewriting import rewrite_counts
+
+BULK_ENTRIES = 2000
+"""From so many on entries are read over a connection of their own."""
 
 MAX_PIECES = 16
 """Many refreshes make many small pieces, which are slow to scan: beyond this they are joined."""
@@ -90,17 +94,22 @@ class LiveTail:
         return found
 
     async def _follow(self, partition: int, part: _Part, head: EntryId) -> None:
+        if head.n - part.end.n >= BULK_ENTRIES and not self._log.is_in_memory:
+            stream = Stream(
+                self._log.settings,
+                self._log.server_url,
+                partition,
+                self._log.keys.stream(partition),
+            )
+            part.extend(*await asyncio.to_thread(self._in_bulk, stream, part.end, head.n))
+            return
         size = PageSize()
         pages: list[Page] = []
         end = part.end
         while end.n < head.n:
             entries = await self._log.read_raw(partition, end, size.entries)
             if not entries or entries[0].id.n != end.n + 1:
-                raise HistoryGap(
-                    f"partition {partition}: entry {end.n + 1} is neither in the archive nor in "
-                    "the log.",
-                    remedy="Restore the missing segment, or the server's data, from a backup.",
-                )
+                raise _gap(partition, end.n + 1)
             page = Page.of_entries(entries)
             size.learn(page)
             pages.append(page)
@@ -108,3 +117,24 @@ class LiveTail:
         if pages:
             table = await asyncio.to_thread(encode_pages, partition, pages, self._log.codec)
             part.extend(table, end)
+
+    def _in_bulk(self, stream: Stream, after: EntryId, last: int) -> tuple[pa.Table, EntryId]:
+        """Return the rows after `after` up to `last`, and the id of the last one."""
+        end = after
+
+        def pages() -> Iterator[Page]:
+            nonlocal end
+            for page in bulk_pages(stream, after, last):
+                if page.n[0].as_py() != end.n + 1:
+                    raise _gap(stream.partition, end.n + 1)
+                end = page.end
+                yield page
+
+        return encode_pages(stream.partition, pages(), self._log.codec), end
+
+
+def _gap(partition: int, sequence: int) -> HistoryGap:
+    return HistoryGap(
+        f"partition {partition}: entry {sequence} is neither in the archive nor in the log.",
+        remedy="Restore the missing segment, or the server's data, from a backup.",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,6 +29,9 @@ _READING = frozenset(
 )
 _MAX_TRIES = 10
 """Of one query: each but the last finds a file that is damaged or gone."""
+
+Parameters = Sequence[Any] | Mapping[str, Any]
+"""Values for each `?` in turn, or for each `$name`."""
 
 
 class Warehouse:
@@ -94,46 +97,88 @@ class Warehouse:
         """Close the connection; idempotent."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            await asyncio.to_thread(connection.close)
-            await asyncio.to_thread(self._storage.paths, ())
+            connection.close()  # here: at the end of the program no thread can be started any more
+            self._storage.paths(())
 
-    async def query(self, sql: str, parameters: Sequence[Any] = ()) -> pa.Table:
+    async def query(
+        self, sql: str, parameters: Parameters = (), *, limit: int | None = None
+    ) -> pa.Table:
         """Return the result of one reading statement over all that was appended before the call.
 
-        `?` in the text stands for the next of `parameters`. Raises QueryFailed with DuckDB's own
-        words; HistoryGap where entries are neither in the archive nor in the log, naming the file
-        where one is damaged. A cancelled call stops the query.
+        With `limit` no more than its first rows. `?` in the text stands for the next of
+        `parameters`, `$name` for the one of that name. Raises QueryFailed with DuckDB's own words;
+        HistoryGap where entries are neither in the archive nor in the log, naming the file where
+        one is damaged. A cancelled call stops the query.
         """
         async with self._lock:
             connection = self._opened()
             require_reading(connection, sql)
-            for _ in range(_MAX_TRIES):
-                held, tail = await self._sources.take()
-                try:
-                    return await _interruptible(connection, self._run, held, tail, sql, parameters)
-                except (duckdb.Error, RuntimeError) as error:
-                    problem: EventLogError = failure(error)
-                    if not await self._sources.learn(error, held):
-                        break
-                except HistoryGap as gone:  # compacted since it was listed; if not, it is lost
-                    problem = gone
-            raise problem from None
+            return await self._answered(connection, self._run, sql, parameters, limit)
+
+    async def _answered(
+        self, connection: duckdb.DuckDBPyConnection, work: Any, *arguments: Any
+    ) -> Any:
+        """Return what `work` makes of the connection whose views cover all there is by now."""
+        for _ in range(_MAX_TRIES):
+            held, tail = await self._sources.take()
+            try:
+                return await _interruptible(connection, work, connection, held, tail, *arguments)
+            except (duckdb.Error, RuntimeError) as error:
+                problem: EventLogError = failure(error)
+                if not await self._sources.learn(error, held):
+                    break
+            except HistoryGap as gone:  # compacted since it was listed; if not, it is lost
+                problem = gone
+        raise problem from None
+
+    async def connect(self) -> duckdb.DuckDBPyConnection:
+        """Return a DuckDB connection of your own, for tables and exports: close it yourself.
+
+        Its views cover all that was appended before the call, and stay at that until `refresh`.
+        """
+        connection = await asyncio.to_thread(new_connection, self._memory_limit)
+        try:
+            await self.refresh(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    async def refresh(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Let the views of a connection that `connect` gave cover all that was appended by now.
+
+        Raises QueryFailed while a result of the connection is not read to its end.
+        """
+        async with self._lock:
+            self._opened()
+            await self._answered(connection, self._set)
 
     @property
     def missing(self) -> tuple[Missing, ...]:
         """Rows that the last query was answered without; always none without `skip_damaged`."""
         return self._sources.missing
 
+    def _set(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        held: dict[int, Held],
+        tail: pa.Table | None,
+    ) -> None:
+        set_sources(connection, self._storage, held, tail)
+
     def _run(
         self,
+        connection: duckdb.DuckDBPyConnection,
         held: dict[int, Held],
         tail: pa.Table | None,
         sql: str,
-        parameters: Sequence[Any],
+        parameters: Parameters,
+        limit: int | None,
     ) -> pa.Table:
-        connection = self._opened()
         set_sources(connection, self._storage, held, tail)
-        return connection.sql(sql, params=list(parameters) or None).to_arrow_table()
+        values = dict(parameters) if isinstance(parameters, Mapping) else list(parameters)
+        relation = connection.sql(sql, params=values or None)
+        return (relation if limit is None else relation.limit(limit)).to_arrow_table()
 
     def _opened(self) -> duckdb.DuckDBPyConnection:
         if self._connection is None:
@@ -177,4 +222,5 @@ async def _interruptible(
     except asyncio.CancelledError:
         connection.interrupt()
         await asyncio.wait([running])
+        running.exception()  # nobody else will ask
         raise

@@ -1,4 +1,4 @@
-"""`python -m bench [--quick] [--events N] [--json FILE] [append|project|handle|blocked|resolve|rebuild|archive|bucket|trim|flat ...]`.
+"""`python -m bench [--quick] [--events N] [--json FILE] [append|project|handle|blocked|resolve|rebuild|archive|query|bucket|trim|flat ...]`.
 
 Each row is a rate and its ratio to the limit measured in the same run, because machines differ and
 are noisy. The rows need a server of their own; it is started and stopped here.
@@ -14,7 +14,19 @@ from typing import NamedTuple
 
 import msgspec
 
-from bench import append, archive, blocked, bucket, flat, handle, project, rebuild, resolve, trim
+from bench import (
+    append,
+    archive,
+    blocked,
+    bucket,
+    flat,
+    handle,
+    project,
+    query,
+    rebuild,
+    resolve,
+    trim,
+)
 from bench.row import Row
 
 
@@ -34,6 +46,7 @@ PARTS = {
     "resolve": Part(resolve.run, 20_000, 4_000),
     "rebuild": Part(rebuild.run, 1_000_000, 200_000),
     "archive": Part(archive.run, 1_000_000, 250_000),
+    "query": Part(query.run, 1_000_000, 200_000),
     "bucket": Part(bucket.run, 500_000, 100_000),
     "trim": Part(trim.run, 1_000_000, 200_000),
     "flat": Part(flat.run, 2_000_000, 200_000),

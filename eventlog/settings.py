@@ -60,6 +60,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Home of the Parquet segments, or `s3://BUCKET/PREFIX`; None is `archive` under `data_dir`."""
     archive_process_count: Annotated[int, Meta(ge=0, le=64)] | None = None
     """Processes that help to archive a backlog; None is one per core, at most 4."""
+    reports_dir: str | None = None
+    """Home of your own reports for `eventlog report`; None is `reports` under `data_dir`."""
     archive_cache_dir: str | None = None
     """Where segments of a bucket are kept for reading; None is `archive-cache` under `data_dir`."""
     archive_cache_bytes: Annotated[int, Meta(ge=1024**2)] = 10 * 1024**3
@@ -126,6 +128,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 remedy="`analytics.storage_of(settings)` gives the storage of either.",
             )
         return Path(self.archive_dir).expanduser().absolute()
+
+    @property
+    def reports_path(self) -> Path:
+        """The directory of the user's own reports, absolute; it need not be there."""
+        if self.reports_dir is None:
+            return self.data_path / "reports"
+        return Path(self.reports_dir).expanduser().absolute()
 
     @property
     def archive_cache_path(self) -> Path:

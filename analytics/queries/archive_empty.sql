@@ -1,3 +1,3 @@
 -- archive, while there is no segment: typed and empty, since read_parquet([]) is an error.
 CREATE OR REPLACE TEMP VIEW archive AS
-SELECT * FROM tail WHERE false;
+SELECT *, appended_at::DATE AS "day" FROM tail WHERE false;

@@ -1,14 +1,34 @@
 -- tool_calls: one row per call, with its answer. An id used again in a session is another call: the
 -- nth answer belongs to the nth call.
 CREATE OR REPLACE TEMP VIEW tool_calls AS
-WITH numbered AS (
+WITH calls AS (
+    SELECT * FROM events WHERE type IN ('tool.called', 'tool.returned')
+),
+-- Hardly any id is used again, and numbering them all takes longer than all the rest.
+used_again AS (
+    SELECT partition, conversation, session, call
+    FROM calls
+    GROUP BY ALL
+    HAVING greatest(
+        count(*) FILTER (type = 'tool.called'), count(*) FILTER (type = 'tool.returned')
+    ) > 1
+),
+turns AS (
     SELECT
-        *,
+        calls.partition,
+        calls.sequence,
         row_number() OVER (
-            PARTITION BY partition, conversation, session, call, type ORDER BY sequence
+            PARTITION BY
+                calls.partition, calls.conversation, calls.session, calls.call, calls.type
+            ORDER BY calls.sequence
         ) AS turn
-    FROM events
-    WHERE type IN ('tool.called', 'tool.returned')
+    FROM calls
+    SEMI JOIN used_again
+        ON
+            calls.partition = used_again.partition
+            AND calls.conversation IS NOT DISTINCT FROM used_again.conversation
+            AND calls.session IS NOT DISTINCT FROM used_again.session
+            AND calls.call IS NOT DISTINCT FROM used_again.call
 ),
 paired AS (
     SELECT
@@ -25,7 +45,8 @@ paired AS (
         any_value(occurred_at) FILTER (type = 'tool.returned') AS returned_at,
         partition,
         min(sequence) AS sequence
-    FROM numbered
+    FROM calls
+    LEFT JOIN turns USING (partition, sequence)
     GROUP BY partition, conversation, session, call, turn
 )
 SELECT

@@ -104,7 +104,7 @@ def _caged(request: Request, descriptors: list[int], tail: pa.Table) -> duckdb.D
     elif request.mode == "landlock":
         engine.show_files(connection, request, descriptors)
     else:
-        engine.show_descriptors(connection, descriptors, tail.schema)
+        engine.show_descriptors(connection, request, descriptors, tail.schema)
     for view in request.views:
         connection.execute(view)
     engine.lock(connection)

@@ -67,12 +67,16 @@ def show_files(
 
 
 def show_descriptors(
-    connection: duckdb.DuckDBPyConnection, descriptors: list[int], schema: pa.Schema
+    connection: duckdb.DuckDBPyConnection,
+    request: Request,
+    descriptors: list[int],
+    schema: pa.Schema,
 ) -> None:
     """Make `archive` the rows of the open files, which DuckDB knows by no name."""
     parquet = ds.ParquetFileFormat()
     pieces = [parquet.make_fragment(pa.OSFile(name_of(each))) for each in descriptors]
-    connection.register("archive", ds.FileSystemDataset(pieces, schema, parquet))
+    connection.register("segment_rows", ds.FileSystemDataset(pieces, schema, parquet))
+    connection.execute(request.rows_view)
 
 
 def name_of(descriptor: int) -> str:

@@ -144,7 +144,8 @@ class Sandbox:
                 for segment in each.chosen
             ],
             views=[_sql(view) for view in VIEWS],
-            archive_view=_sql("archive"),
+            archive_view=_sql("archive_unnamed"),
+            rows_view=_sql("archive_rows"),
             settings=_sql("settings"),
         )
 

@@ -53,6 +53,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """SQL that creates the views over `tail` and `archive`."""
     archive_view: str
     """SQL that creates `archive` over the files in the variable `segments`."""
+    rows_view: str
+    """SQL that creates `archive` over the table `segment_rows`."""
     settings: str
     """SQL that every connection starts with."""
 

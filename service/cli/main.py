@@ -26,8 +26,10 @@ from service.cli import (
     polling,
     projecting,
     querying,
+    reporting,
     retaining,
     running,
+    shell,
     working,
 )
 from service.cli.options import examples
@@ -84,8 +86,8 @@ def options(
 
 
 for module in (
-    demo, running, working, importing, looking, lettering, grouping, querying, projecting, polling,
-    archiving, backing_up, erasing, retaining, doctor,
+    demo, running, working, importing, looking, lettering, grouping, querying, reporting, shell,
+    projecting, polling, archiving, backing_up, erasing, retaining, doctor,
 ):  # fmt: skip
     module.register(app)
 

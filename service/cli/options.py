@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Annotated, Any, TypeVar
 
@@ -120,6 +121,16 @@ def on_first_signal(call: Callable[[int], object]) -> None:
         cancel(number)
 
     _handle_signals(loop, first)
+
+
+@contextmanager
+def on_ctrl_c(call: Callable[[int], object]) -> Iterator[None]:
+    """Call back at each Ctrl-C within the block, where it would cancel the command elsewhere."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, call, signal.SIGINT)
+    try:
+        yield
+    finally:
+        on_first_signal(_cancel.get())
 
 
 def _handle_signals(loop: asyncio.AbstractEventLoop, handler: Callable[[int], None]) -> None:

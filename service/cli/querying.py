@@ -10,15 +10,14 @@ import pyarrow as pa
 import typer
 
 from analytics.sources import Missing
-from eventlog.errors import ConfigurationError
 from eventlog.log import EventLog
 from eventlog.settings import Settings
 from service.cli.options import examples, run, settings_of
-from service.cli.output import INCOMPLETE, binary_output, print_table, say, sql_cell
+from service.cli.output import INCOMPLETE, binary_output, say
+from service.cli.result_table import print_result
 from service.cli.results import Format, format_of, write
+from service.cli.written_file import written_file
 from service.wiring import open_sandbox, open_warehouse
-
-TABLE_ROWS_SHOWN = 1000
 
 
 def register(app: typer.Typer) -> None:
@@ -77,7 +76,7 @@ def register(app: typer.Typer) -> None:
         if output is not None:
             _write_file(table, chosen, output)
         elif chosen is Format.TABLE:
-            _print(table)
+            print_result(table)
         else:
             with binary_output() as file:
                 write(table, chosen, file)
@@ -119,20 +118,6 @@ async def _query(
 
 
 def _write_file(table: pa.Table, chosen: Format, output: Path) -> None:
-    try:
-        with output.open("wb") as file:
-            write(table, chosen, file)
-    except OSError as error:
-        raise ConfigurationError(f"cannot write {output}: {error.strerror}.") from None
+    with written_file(output, replaces=True) as file:
+        write(table, chosen, file)
     say(f"{table.num_rows:,} rows written to {output}")
-
-
-def _print(table: pa.Table) -> None:
-    shown = table.slice(0, TABLE_ROWS_SHOWN)
-    rows = zip(*(column.to_pylist() for column in shown.columns), strict=True)
-    print_table(shown.column_names, rows, show=sql_cell)
-    if table.num_rows > TABLE_ROWS_SHOWN:
-        say(
-            f"{TABLE_ROWS_SHOWN:,} of {table.num_rows:,} rows; --format csv or --output has all",
-            "yellow",
-        )

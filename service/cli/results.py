@@ -50,7 +50,8 @@ def write(table: pa.Table, chosen: Format, file: BinaryIO) -> None:
             case _:
                 for batch in table.to_batches(max_chunksize=10_000):
                     file.writelines(to_json(row) + b"\n" for row in batch.to_pylist())
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OverflowError, ValueError) as error:
+        # The latter for times that Python has no room for.
         raise QueryFailed(
             f"the result cannot be written as {chosen}: {error}.",
             remedy="Cast the column to VARCHAR.",

@@ -11,12 +11,13 @@ import duckdb
 import pytest
 
 from analytics import VIEWS, Archiver, DirectoryStorage, Rolling, Warehouse, connect
+from analytics.tail import BULK_ENTRIES
 from bench.events import chat_events
 from eventlog import (
     EventLog,
     MessageReceived,
 )
-from eventlog.errors import QueryFailed
+from eventlog.errors import HistoryGap, QueryFailed
 from eventlog.ids import EntryId
 from tests.querying import rows
 
@@ -76,6 +77,20 @@ async def test_a_query_sees_what_was_appended_just_before(log: EventLog, archive
         for number in range(5):
             await log.append(MessageReceived(conversation=f"c{number}", text="x"))
             assert await rows(warehouse, "SELECT count(*) FROM messages") == [(number + 1,)]
+
+
+async def test_a_long_tail_is_read_in_bulk_and_goes_on(log: EventLog, archive: Path) -> None:
+    said = [MessageReceived(conversation="c", text=str(n)) for n in range(BULK_ENTRIES + 300)]
+    async with Warehouse.open(log, archive) as warehouse:
+        for start in (0, BULK_ENTRIES):
+            await log.append(said[start : start + BULK_ENTRIES])
+            texts = await rows(warehouse, "SELECT text FROM messages ORDER BY sequence")
+            assert [text for (text,) in texts] == [e.text for e in said[: start + BULK_ENTRIES]]
+    partition = log.partition_of("c")
+    await log.client.xtrim(log.keys.stream(partition), maxlen=BULK_ENTRIES, approximate=False)
+    async with Warehouse.open(log, archive) as warehouse:
+        with pytest.raises(HistoryGap, match=f"partition {partition}: entry 1 is neither"):
+            await warehouse.query("FROM events")
 
 
 async def test_an_empty_log_and_archive_give_typed_empty_views(

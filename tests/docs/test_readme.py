@@ -47,6 +47,7 @@ EXPECTED = {
     "dead-letters": "parked: mailboxfull 2, userunknown 2, authfailure 1, expired 1",
     "groups": "projector",
     "query": "message.received",
+    "report": "think",
     "status": "1,449 entries, 0 not yet projected, 1,449 not yet archived.",
     "projections": "✓ the fold of the log",
     "doctor": "All is well.",

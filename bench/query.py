@@ -1,0 +1,198 @@
+"""Queries: the reports over compacted segments, over the same events as JSON lines, and in a Python loop.
+
+DuckDB reads the JSON lines through the same views, with every column's type given, so that it has
+nothing to guess. All three give the same numbers, which is checked. Segments and lines take turns;
+the loop, which is the slowest and the steadiest, runs once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from analytics import Archiver, Compactor, Copiers, DirectoryStorage, Reports, Warehouse, connect
+from analytics.columns import SCHEMA
+from analytics.reports import question
+from bench.events import chat_events
+from bench.query_events import record
+from bench.query_loops import LOOPS
+from bench.row import Row
+from eventlog import EventLog
+from eventlog.clock import SystemClock
+from eventlog.collector import spared_collector
+
+ROUNDS = 3
+TAIL_EVENTS = 100_000
+LEAST_OVER_LINES = 15.0
+LEAST_OVER_LOOP = 100.0
+MOST_OF_LINES = 0.1
+"""What a look-up may cost of what it costs over JSON lines."""
+MOST_FOR_TAIL_S = 0.5
+_SQL = Path(__file__).parent / "sql"
+_TYPES = {pa.int32(): "INTEGER", pa.int64(): "BIGINT", pa.bool_(): "BOOLEAN"}
+BARE_TIMES = ("occurred_at", "appended_at")
+
+Query = tuple[str, dict[str, Any]]
+
+
+def over_lines(lines: Path) -> duckdb.DuckDBPyConnection:
+    """Return a connection whose views read the JSON lines."""
+    connection = connect(lines.parent / "no-archive")
+    names = {f.name: "BIGINT" if f.name in BARE_TIMES else _TYPES.get(f.type, "VARCHAR")
+             for f in SCHEMA}  # fmt: skip
+    columns = ", ".join(f"'{name}': '{kind}'" for name, kind in names.items())
+    text = (_SQL / "json_lines.sql").read_text(encoding="utf-8")
+    connection.execute("SET VARIABLE json_lines = ?", [str(lines)]).fetchall()
+    connection.execute(text.replace("{columns}", f"{{{columns}}}"))
+    return connection
+
+
+def took_s(connection: duckdb.DuckDBPyConnection, query: Query) -> tuple[float, pa.Table]:
+    """Return how long the query took, and its result."""
+    started = time.perf_counter()
+    table = connection.sql(query[0], params=query[1]).to_arrow_table()
+    return time.perf_counter() - started, table
+
+
+def compared(
+    sources: Sequence[duckdb.DuckDBPyConnection], query: Query
+) -> tuple[list[float], pa.Table]:
+    """Return the median time of the query on each of the sources, which agree, and the result."""
+    times: list[list[float]] = [[] for _ in sources]
+    results: list[pa.Table] = []
+    for _ in range(ROUNDS):
+        results = []
+        for source, own in zip(sources, times, strict=True):
+            elapsed_s, table = took_s(source, query)
+            own.append(elapsed_s)
+            results.append(table)
+    assert all(result.num_rows == results[0].num_rows for result in results), query[0]
+    return [median(own) for own in times], results[0]
+
+
+def report_rows(
+    segments: duckdb.DuckDBPyConnection, by_lines: duckdb.DuckDBPyConnection, lines: Path, n: int
+) -> list[Row]:
+    """Return a row for each report and each of its rivals, and the geometric means."""
+    rows: list[Row] = []
+    ratios: dict[str, list[float]] = {"DuckDB over JSON lines": [], "a Python loop": []}
+    for name, (loop, column) in LOOPS.items():
+        query = question(Reports().get(name), {}, 0)
+        (ours_s, lines_s), table = compared((segments, by_lines), query)
+        started = time.perf_counter()
+        looped = loop(lines)
+        loop_s = time.perf_counter() - started
+        found = table.num_rows if column is None else sum(table.column(column).to_pylist())
+        assert found == looped, (name, found, looped)
+        for rival, rival_s in zip(ratios, (lines_s, loop_s), strict=True):
+            ratios[rival].append(rival_s / ours_s)
+            rows.append(
+                Row(f"report {name}", n / ours_s, rival, n / rival_s, rival_s / ours_s, None)
+            )
+    aims = (LEAST_OVER_LINES, LEAST_OVER_LOOP)
+    for (rival, found_ratios), aim in zip(ratios.items(), aims, strict=True):
+        mean = prod(found_ratios) ** (1 / len(found_ratios))
+        rows.append(Row("reports, geometric mean", mean, rival, 1, mean, aim))
+    return rows
+
+
+def look_up_rows(
+    segments: duckdb.DuckDBPyConnection, by_lines: duckdb.DuckDBPyConnection
+) -> list[Row]:
+    """Return what a chat's last messages and a session's transcript cost, of their cost over lines."""
+    rows = []
+    ranked = segments.sql(
+        "SELECT conversation FROM messages GROUP BY ALL ORDER BY count(*) DESC, conversation"
+    ).fetchall()
+    [session] = segments.sql("SELECT quantile_disc(session, 0.5) FROM sessions").fetchall()
+    names = {
+        "last 100 messages, busiest chat": ("last_messages", ranked[0][0]),
+        "last 100 messages, a quiet chat": ("last_messages", ranked[len(ranked) // 2][0]),
+        "transcript of a session": ("transcript", session[0]),
+    }
+    for what, (file, value) in names.items():
+        query = (_SQL / f"{file}.sql").read_text(encoding="utf-8"), {"name": value}
+        (ours_s, lines_s), _ = compared((segments, by_lines), query)
+        rows.append(
+            Row(what, 1 / ours_s, "DuckDB over JSON lines", 1 / lines_s, ours_s / lines_s,
+                MOST_OF_LINES, is_cost=True)
+        )  # fmt: skip
+    return rows
+
+
+async def tail_row(log: EventLog, archive: Path) -> Row:
+    """Return what a live tail adds to the first query of a warehouse, of what it may add."""
+
+    async def first_query_s() -> float:
+        async with Warehouse.open(log, archive) as warehouse:
+            started = time.perf_counter()
+            await warehouse.query(*question(Reports().get("messages-per-day"), {}, 0))
+            return time.perf_counter() - started
+
+    without = median([await first_query_s() for _ in range(ROUNDS)])
+    events = chat_events(TAIL_EVENTS, seed=11)
+    producer = await log.producer("tail")
+    for start in range(0, TAIL_EVENTS, 20_000):
+        chunk = events[start : start + 20_000]
+        await producer.append([(start + i + 1, event) for i, event in enumerate(chunk)])
+    del events
+    with_tail = median([await first_query_s() for _ in range(ROUNDS)])
+    added_s = with_tail - without
+    return Row(
+        f"a live tail of {TAIL_EVENTS:,} adds", 1 / added_s, "half a second", 1 / MOST_FOR_TAIL_S,
+        added_s / MOST_FOR_TAIL_S, 1.0, is_cost=True,
+    )  # fmt: skip
+
+
+class TomorrowsClock(SystemClock):
+    """The clock of a day on which what is appended today can be compacted."""
+
+    def now_us(self) -> int:
+        """Wall clock two days on."""
+        return super().now_us() + 2 * 24 * 3600 * 1_000_000
+
+
+async def compact(log: EventLog, archive: Path) -> None:
+    """Compact the archive as `eventlog up` does once the day is over."""
+    async with EventLog(log.settings, log.codec, TomorrowsClock()) as later:
+        report = await Compactor(later, DirectoryStorage(archive)).run_once()
+    assert report.written, report
+
+
+async def measure(event_count: int, folder: Path) -> list[Row]:
+    """Return the rows, measured on a log of their own in `folder`."""
+    archive, lines = folder / "archive", folder / "events.jsonl"
+    async with EventLog.open(data_dir=str(folder / "data"), partition_count=4) as log:
+        await record(log, lines, event_count)
+        async with Copiers(2) as copiers:
+            archiver = Archiver(log, DirectoryStorage(archive), copiers=copiers)
+            await archiver.run_once()
+            await archiver.close()
+        await compact(log, archive)
+        rows = await asyncio.to_thread(_looked, archive, lines, event_count)
+        return [*rows, await tail_row(log, archive)]
+
+
+def _looked(archive: Path, lines: Path, event_count: int) -> list[Row]:
+    segments, by_lines = connect(archive), over_lines(lines)
+    try:
+        rows = report_rows(segments, by_lines, lines, event_count)
+        return rows + look_up_rows(segments, by_lines)
+    finally:
+        segments.close()
+        by_lines.close()
+
+
+def run(event_count: int) -> list[Row]:
+    """Return the rows; a server is started and stopped for it."""
+    with spared_collector(), tempfile.TemporaryDirectory(prefix="eventlog-bench-") as folder:
+        return asyncio.run(measure(event_count, Path(folder)))
