@@ -149,6 +149,8 @@ package.__path__ = [sys.argv[1]]
 sys.modules["analytics"] = package
 from analytics.sandbox import landlock, seccomp
 
+free = sys.argv[2]
+
 def refused(work, *arguments):
     try:
         work(*arguments)
@@ -161,8 +163,8 @@ mine = os.open(sys.argv[1] + "/__init__.py", os.O_RDONLY)
 if landlock.abi():
     landlock.restrict([landlock.Rule(mine)])
     open(f"/proc/self/fd/{mine}").close()
-    assert refused(open, "/etc/passwd") and refused(open, "/tmp/x", "w")
-    assert refused(os.listdir, "/") and refused(os.mkdir, "/tmp/probe-of-the-sandbox")
+    assert refused(open, "/etc/passwd") and refused(open, free, "w")
+    assert refused(os.listdir, "/") and refused(os.mkdir, free)
     assert refused(os.execv, sys.executable, ["python"])
     if landlock.abi() >= 4:
         assert refused(connecting.connect, listening.getsockname())
@@ -170,14 +172,17 @@ if seccomp.deny():
     assert refused(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) and refused(socket.socketpair)
     assert refused(os.fork) and refused(os.kill, os.getppid(), 0)
     assert refused(os.readlink, f"/proc/self/fd/{mine}")
-    assert refused(os.unlink, "/tmp/probe-of-the-sandbox")
+    assert refused(os.unlink, free)
 """
 
 
-def test_the_walls_stand_by_themselves() -> None:
+def test_the_walls_stand_by_themselves(tmp_path: Path) -> None:
     package = Path(engine.__file__).parents[1]
     done = subprocess.run(
-        [sys.executable, "-c", PROBE, str(package)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", PROBE, str(package), str(tmp_path / "free")],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
 
