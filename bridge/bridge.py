@@ -105,7 +105,7 @@ class Bridge(MessageCalls):
         await self.log.__aenter__()
         self._is_open = True
         self._begin_tasks()
-        await self.sessions.prepare()
+        await self.sessions.resolver.prepare()
         return self
 
     def __await__(self) -> Generator[Any, None, Self]:

@@ -50,7 +50,7 @@ class SessionCalls:
         self._allowed = allowed or AllowLists()
         self._view = Sessions(log)
         self._starter = Starter(log, self._view)
-        self._resolver = Resolver(log, self._view, self._starter)
+        self.resolver = Resolver(log, self._view, self._starter)
 
     async def resolve(
         self,
@@ -89,11 +89,7 @@ class SessionCalls:
             metadata=metadata or {},
         )
         place = place_of(platform, user_id, chat_id, is_shared=shared)
-        return await self._resolver.resolve(place, start, session_id)
-
-    async def prepare(self) -> None:
-        """Learn what `resolve` needs to answer in one round trip; the bridge does it as it opens."""
-        await self._resolver.prepare()
+        return await self.resolver.resolve(place, start, session_id)
 
     async def start(
         self,
@@ -222,7 +218,7 @@ class SessionCalls:
             return folded(current, event, result)
 
         changed = await (decide() if expected is not None else until_decided(decide))
-        self._resolver.changed(changed)
+        self.resolver.changed(changed)
         return changed
 
     async def complete(

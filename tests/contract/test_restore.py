@@ -58,7 +58,7 @@ _numbers = count(1)
 
 @pytest.fixture
 def place(server_url: str, tmp_path: Path) -> Place:
-    return Place.at(server_url, tmp_path, f"lost{next(_numbers)}")
+    return Place.at(server_url, tmp_path, f"restored{next(_numbers)}")
 
 
 @pytest.fixture
