@@ -13,31 +13,14 @@ import typer
 
 from eventlog.errors import ConfigurationError, EventLogError, InvalidQuery
 from eventlog.settings import load_settings, mask_url
-from service.cli import (
-    archiving,
-    backing_up,
-    demo,
-    doctor,
-    erasing,
-    grouping,
-    importing,
-    lettering,
-    looking,
-    polling,
-    projecting,
-    querying,
-    reporting,
-    retaining,
-    running,
-    shell,
-    working,
-)
+from service.cli.commands import Commands
 from service.cli.options import examples
 from service.cli.output import FAILED, OK, WRONG_USAGE, OutputClosed, one_line, say
 from service.telemetry import configure_logs
 
 app = typer.Typer(
     name="eventlog",
+    cls=Commands,
     help="An event-sourced message log for chat bots and AI-agent bridges.",
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -83,13 +66,6 @@ def options(
         key_prefix=key_prefix,
         archive_dir=archive_dir,
     )
-
-
-for module in (
-    demo, running, working, importing, looking, lettering, grouping, querying, reporting, shell,
-    projecting, polling, archiving, backing_up, erasing, retaining, doctor,
-):  # fmt: skip
-    module.register(app)
 
 
 def main() -> None:

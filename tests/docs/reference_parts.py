@@ -22,6 +22,7 @@ from eventlog.event import Event, current_schema
 from eventlog.keys import Keys
 from eventlog.settings import Settings
 from eventlog.vocabulary import VOCABULARY, Message
+from service.cli.commands import registered
 from service.cli.main import app
 from tests.docs.pages import ROOT
 
@@ -176,13 +177,14 @@ def error_codes() -> str:
 def commands() -> str:
     """Return the commands, each with its arguments and options."""
     assert app.registered_callback is not None
+    all_commands = registered()
     parts = ["### Options before the command\n\n" + option_table(app.registered_callback.callback)]
     parts += [
         command_part(command.name or command.callback.__name__, command.callback)
-        for command in app.registered_commands
+        for command in all_commands.registered_commands
         if command.callback is not None
     ]
-    for group in app.registered_groups:
+    for group in all_commands.registered_groups:
         assert group.name is not None
         assert group.typer_instance is not None
         assert group.typer_instance.registered_callback is not None

@@ -9,7 +9,7 @@ import pytest
 from eventlog import errors
 from eventlog.settings import Settings
 from eventlog.vocabulary import VOCABULARY
-from service.cli.main import app
+from service.cli.commands import registered
 from tests.docs.reference_parts import PAGE, PARTS, rewritten, sections
 
 REWRITE = "run `python -m tests.docs.reference_parts`"
@@ -35,7 +35,7 @@ def test_no_setting_type_or_code_is_missing() -> None:
     for error in vars(errors).values():
         if isinstance(error, type) and issubclass(error, errors.EventLogError):
             assert f"| `{error.code}` |" in TEXT
-    for command in app.registered_commands:
+    for command in registered().registered_commands:
         assert command.callback is not None
         assert f"### eventlog {command.name or command.callback.__name__}\n" in TEXT
 
