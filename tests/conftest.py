@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from eventlog.embedded import EmbeddedServer
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
     from tests.buckets import Bucket
 
 _log_numbers = itertools.count(1)
+
+
+# Explaining a failure means tracing every line of every run, which takes longer than the runs.
+hypothesis.settings.register_profile(
+    "unexplained",
+    phases=[phase for phase in hypothesis.Phase if phase is not hypothesis.Phase.explain],
+)
+hypothesis.settings.load_profile("unexplained")
 
 
 def pytest_collection_finish() -> None:

@@ -440,7 +440,8 @@ async def test_killed_in_the_middle_of_a_send_another_replays_the_letter_exactly
     await eventually(lambda: receiver.arrived == ["l0", "l0"])
     receiver.answers.set()
     assert await other == ReplayReport(3, 3, 0, 0)
-    assert receiver.arrived == ["l0", "l0", "l1", "l2"]
+    assert receiver.arrived[:2] == ["l0", "l0"]
+    assert sorted(receiver.arrived[2:]) == ["l1", "l2"], "of other chats, hence in either order"
     assert receiver.taken == {"l0": 1, "l1": 1, "l2": 1}
     assert await statuses(log) == {"resolved": 3}
 
