@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from bridge import BlockingBridge, Bridge
+from bridge.sessions import SessionCalls
 from consumers.dead_letters import Letter
 from eventlog import BlockingEventLog, BridgeEvent, EventLog
 from eventlog.errors import IllegalTransition, LogNotOpen, SessionMissing, UnknownPlatform
@@ -70,6 +71,7 @@ class TestLikeTheAsyncOne:
 
 NOT_THERE = {
     (EventLog, "on_move"),  # the portal keeps to one loop
+    (SessionCalls, "resolver"),  # which the bridge prepares as it opens
     *(
         (EventLog, name)
         for name in (
@@ -276,6 +278,7 @@ class TestProcesses:
         script = """
 import sys
 from bridge import BlockingBridge
+from bridge.sessions import SessionCalls
 bridge = BlockingBridge.open(sys.argv[1], key_prefix=sys.argv[2]).__enter__()
 bridge.log_event("last words")
 """
@@ -291,6 +294,7 @@ bridge.log_event("last words")
 import os, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
 from bridge import BlockingBridge
+from bridge.sessions import SessionCalls
 bridge = BlockingBridge.open(sys.argv[1], key_prefix=sys.argv[2]).__enter__()
 bridge.received("telegram:7", "hello")
 bridge.log_event("in the parent")

@@ -37,7 +37,14 @@ def test_a_seed_says_what_is_sent_and_who_is_struck_how_and_when():
     assert told(3) != told(4)
 
 
-@pytest.mark.parametrize(("seed", "faults"), [(1, PROCESSES), (2, FAULTS), (3, ("server", "link"))])
+@pytest.mark.parametrize(
+    ("seed", "faults"),
+    [
+        (2, FAULTS),
+        pytest.param(1, PROCESSES, marks=pytest.mark.soak),
+        pytest.param(3, ("server", "link"), marks=pytest.mark.soak),
+    ],
+)
 async def test_struck_workers_lose_repeat_and_reorder_nothing(
     tmp_path: Path, seed: int, faults: tuple[Fault, ...]
 ) -> None:

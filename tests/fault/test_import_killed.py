@@ -98,7 +98,9 @@ def undisturbed(
     return asyncio.run(outcome(data_dir))
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(
+    "seed", [1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in (2, 3))]
+)
 async def test_killed_server_and_process_then_run_again(tmp_path, source, undisturbed, seed):
     rnd = random.Random(seed)
     deaths = sorted(rnd.sample(range(1_000, LINES), 2))
