@@ -278,7 +278,6 @@ class TestProcesses:
         script = """
 import sys
 from bridge import BlockingBridge
-from bridge.sessions import SessionCalls
 bridge = BlockingBridge.open(sys.argv[1], key_prefix=sys.argv[2]).__enter__()
 bridge.log_event("last words")
 """
@@ -294,7 +293,6 @@ bridge.log_event("last words")
 import os, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
 from bridge import BlockingBridge
-from bridge.sessions import SessionCalls
 bridge = BlockingBridge.open(sys.argv[1], key_prefix=sys.argv[2]).__enter__()
 bridge.received("telegram:7", "hello")
 bridge.log_event("in the parent")
