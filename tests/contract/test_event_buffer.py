@@ -333,7 +333,7 @@ class TestServerAway:
     async def test_events_wait_for_it_and_come_in_order_once(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ):
-        with RawServer(tmp_path, appendonly="yes") as server:
+        with RawServer(tmp_path, appendonly="yes", appendfsync="always") as server:
             async with EventLog.open(server.url, partition_count=2, max_retries=0) as log:
                 buffer = EventBuffer(log)
                 buffer.start()

@@ -141,7 +141,7 @@ async def test_an_idle_tail_outlives_the_shortest_of_time_outs(server_url, prefi
 
 
 async def test_a_server_that_goes_away_and_comes_back(tmp_path: Path):
-    with RawServer(tmp_path, appendonly="yes") as server:
+    with RawServer(tmp_path, appendonly="yes", appendfsync="always") as server:
         async with EventLog.open(server.url, max_retries=0) as log:
             event = message()
             await log.append(event)

@@ -92,7 +92,7 @@ class Report:
 async def run(plan: Plan, folder: Path) -> Report:
     """Return the report of a run in an empty folder; nothing of it is left running."""
     async with AsyncExitStack() as stack:
-        server = stack.enter_context(RawServer(folder, appendonly="yes"))
+        server = stack.enter_context(RawServer(folder, appendonly="yes", appendfsync="always"))
         link = await stack.enter_async_context(
             FaultyProxy(
                 str(folder / "raw.sock"),

@@ -94,7 +94,7 @@ class Scene(NamedTuple):
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RawServer]:
-    with RawServer(tmp_path, appendonly="yes") as running:
+    with RawServer(tmp_path, appendonly="yes", appendfsync="always") as running:
         yield running
 
 
