@@ -74,7 +74,7 @@ class Resolver:
             return await self._improvise(place, start, session_id)
         self._absence.asked()
         try:
-            session = await self._resolve(place, start, session_id)
+            session = await self._asked_twice(place, start, session_id)
         except LogUnavailable as error:
             self._absence.began()
             if (count := self._failures.told("resolve")) is not None:
@@ -96,6 +96,17 @@ class Resolver:
             self._remembered.pop(place)
         else:
             self._remembered[place] = msgspec.structs.replace(known, status=session.status)
+
+    async def _asked_twice(
+        self, place: Place, start: SessionStart, session_id: str | None
+    ) -> Session:
+        """Return the session, after one lost reply too: whatever was begun is found and gone on with."""
+        try:
+            return await self._resolve(place, start, session_id)
+        except LogUnavailable:
+            if self._log.is_degraded:
+                raise
+            return await self._resolve(place, start, session_id)
 
     async def _resolve(self, place: Place, start: SessionStart, session_id: str | None) -> Session:
         # What still waits in a spool was said before, and may be of this place.

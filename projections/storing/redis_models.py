@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-
 from eventlog.batch import Appended, pack_batch, unpack_outcome
 from eventlog.connection import in_our_words
 from eventlog.entity import ExpectedState
@@ -286,8 +284,9 @@ class RedisModels:
 
     async def read_linked(self, partition: int, request: LinkedRequest) -> LinkedReply:
         """Return a document and those it points to, with the tail, all of one moment."""
-        reply, builds = await self._ask_linked(self._read_linked, partition, request)
-        return await self._linked(partition, request, reply, builds)
+        reply = await self._ask_linked(self._read_linked, partition, request)
+        assert isinstance(reply, LinkedReply)
+        return reply
 
     async def take_or_read(
         self,
@@ -301,13 +300,10 @@ class RedisModels:
         batch = batch_of(events, texts, list(expected.items()))
         packed = pack_batch(batch, self._log.settings.dedup_window_s * 1000)
         keys = self._log.keys.append(partition)
-        asked = self._ask_linked(self._take_or_read, partition, request, keys, packed)
-        reply, builds = await asked
-        if reply[0] == b"appended":
-            outcome = unpack_outcome(reply)
-            assert isinstance(outcome, Appended)
-            return results_of(partition, outcome, len(events))
-        return await self._linked(partition, request, reply, builds)
+        reply = await self._ask_linked(self._take_or_read, partition, request, keys, packed)
+        if isinstance(reply, Appended):
+            return results_of(partition, reply, len(events))
+        return reply
 
     async def _ask_linked(
         self,
@@ -316,68 +312,60 @@ class RedisModels:
         request: LinkedRequest,
         more_keys: Sequence[str] = (),
         *more: bytes,
-    ) -> tuple[Any, list[Place]]:
-        """Return the reply for the builds that the request's versions read now, and these."""
+    ) -> Appended | LinkedReply:
+        """Return what the script replies of the builds that the request's versions read now."""
         names = self._log.keys
         wanted = [
             (partition, request.name, request.version),
             (partition, request.linked_name, request.linked_version),
         ]
+        tries: Tries | None = None
         while True:
-            places = [self._places.get(each) or await self._find(*each) for each in wanted]
+            if not all(each in self._places for each in wanted):
+                shelf = await self.shelf(partition)
+                for _, name, version in wanted:
+                    self._place(partition, shelf, name, version)
+            places = [self._places[each] for each in wanted]
+            builds = [Place(partition, place.model) for place in places]
             stored = [names.documents(partition, place.model) for place in places]
             departures = [names.departures(partition, place.model) for place in places]
             packed = [place.packed for place in places]
             asked = [request.tail_limit, request.key, request.field, request.entity]
             keys = [*self._common(partition), *stored, names.versions(partition), *departures]
             reply = await self._run(script, [*keys, *more_keys], pack([*packed, *asked]), *more)
-            if reply[0] != b"moved":
-                return reply, [Place(partition, place.model) for place in places]
-            self._places.pop(wanted[reply[1] - 1], None)
+            if reply[0] == b"moved":
+                for each in wanted:
+                    self._places.pop(each, None)
+                continue
+            if reply[0] == b"appended":
+                outcome = unpack_outcome(reply)
+                assert isinstance(outcome, Appended)
+                return outcome
+            linked = await self._linked(request, reply, builds)
+            if linked is not None:
+                return linked
+            tries = tries or Tries(builds[0])
+            tries.again()
 
     async def _linked(
-        self, partition: int, request: LinkedRequest, reply: Any, builds: Sequence[Place]
-    ) -> LinkedReply:
-        """Return what the reply says, and what of it has left."""
-        linked = {key.decode(): raw for key, raw in zip(reply[6], reply[7], strict=True)}
-        absent = [request.key] if reply[4] is None else []
-        linked_absent = [key for key, raw in linked.items() if raw is None]
-        if await self._has_left(builds[0], absent, reply[8]) or await self._has_left(
-            builds[1], linked_absent, reply[9]
-        ):
-            return await self._read_apart(partition, request, list(linked))
+        self, request: LinkedRequest, reply: Any, builds: Sequence[Place]
+    ) -> LinkedReply | None:
+        """Return what the reply says, those included that left; None where one left since.
+
+        Where the document left, the server still knows its holder, and named it.
+        """
+        own = await self._with_departed(builds[0], [request.key], [reply[4]], reply[8])
+        keys = [key.decode() for key in reply[6]]
+        linked = await self._with_departed(builds[1], keys, reply[7], reply[9])
+        if own is None or linked is None:
+            return None
         return LinkedReply(
             _tail(reply),
             EntryId.parse(reply[3]),
-            _told(reply[4]),
+            own[0],
             EntryId.parse(reply[5]),
-            {key: _told(raw) for key, raw in linked.items()},
+            dict(zip(keys, linked, strict=True)),
         )
-
-    async def _has_left(self, build: Place, absent: Sequence[str], number: int) -> bool:
-        """Return whether any of the documents that are not there may have left."""
-        if not number or not absent:
-            return False
-        return await self._departures.find(build, absent, number) != {}
-
-    async def _read_apart(
-        self, partition: int, request: LinkedRequest, linked_keys: Sequence[str]
-    ) -> LinkedReply:
-        """Return the same in two steps, for documents that left: of chats long silent."""
-        one = await self.read_documents(
-            partition,
-            DocumentsRequest(request.name, request.version, request.tail_limit, [request.key]),
-        )
-        document = one.documents[0]
-        target = msgspec.json.decode(document).get(request.field) if document else None
-        keys = list(dict.fromkeys([*linked_keys, *([target] if target else [])]))
-        two = await self.read_documents(
-            partition,
-            DocumentsRequest(request.linked_name, request.linked_version, request.tail_limit, keys),
-        )
-        lower = min(one.tail, two.tail, key=lambda tail: tail.checkpoint.n)
-        linked = dict(zip(keys, two.documents, strict=True))
-        return LinkedReply(lower, one.tail.checkpoint, document, two.tail.checkpoint, linked)
 
     async def read_feed(self, partition: int, request: FeedRequest) -> FeedReply:
         """Return a page of a feed, with the tail, all of one moment."""

@@ -8,12 +8,15 @@ import sys
 from asyncio.subprocess import PIPE
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import msgspec
 import pytest
 
 from bridge import Bridge
 from eventlog import START, ConversationMapped, EventLog, SessionStarted
+from eventlog.errors import LogUnavailable
+from projections.storing.redis_models import RedisModels
 from tests.contract.resolving_process import TASK_COUNT
 
 PROCESS_COUNT = 4
@@ -94,3 +97,21 @@ async def test_10_000_users_have_10_000_sessions_whichever_process_they_met(
     assert len(sessions) == USER_COUNT
     assert await started_in(crowded.log) == dict.fromkeys(sessions, 1)
     assert (await crowded.sessions.counts())["active"] == USER_COUNT
+
+
+async def test_a_lost_reply_does_not_make_up_a_second_session(
+    crowded: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carry_out = RedisModels.take_or_read
+    lost = iter([True])
+
+    async def lose_one(self: RedisModels, *arguments: Any) -> Any:
+        reply = await carry_out(self, *arguments)
+        if next(lost, False):
+            raise LogUnavailable("the connection was cut")
+        return reply
+
+    monkeypatch.setattr(RedisModels, "take_or_read", lose_one)
+    session = await crowded.sessions.resolve("telegram", 7)
+    assert await started_in(crowded.log) == {session.id: 1}
+    assert next(lost, None) is None

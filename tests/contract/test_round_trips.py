@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from bench.round_trips import counted_round_trips
 from bridge import Bridge
 from bridge.bridge import Received
 from projections.projecting.projector import Projector
+from tests.leaving import program_of, world_on
 
 _numbers = itertools.count(1)
 
@@ -117,3 +119,25 @@ async def test_the_first_message_after_an_end(
     assert after.session.id != before.id
     assert after.session.status == "active"
     assert (await other.sessions.resolve("telegram", 7)).id == after.session.id
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+async def test_the_first_message_of_a_chat_that_left_the_read_models(
+    server_url: str, tmp_path: Path, has_ended: bool
+) -> None:
+    async with world_on(server_url, tmp_path) as world, program_of(world) as one:
+        before = await one.sessions.resolve("telegram", 7)
+        if has_ended:
+            await one.sessions.complete(before)
+        else:
+            await one.sessions.transition(before, "dormant")
+        world.later()
+        await world.let_go()
+        assert not (await world.stored()).keys() & {"sessions", "conversations"}
+        settings = {"key_prefix": tmp_path.name, "data_dir": str(tmp_path), "projections": None}
+        async with Bridge.open(server_url, **settings) as another:
+            after = await counted(another, 1)
+            assert (after.session.id == before.id) != has_ended
+            session = await another.sessions.get(after.session.id)
+            assert session is not None
+            assert session.status == "active"
