@@ -9,16 +9,21 @@ import os
 import pty
 import signal
 import struct
+import subprocess
 import sys
+import tempfile
 import termios
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import psutil
 
 COMMAND = (sys.executable, "-m", "service")
+"""What the installed command runs, for the tests that need just that: others use a warm one."""
+HERE = Path(__file__).parent
 TIMEOUT_S = 30
 AT_ONCE = 4
 
@@ -38,6 +43,33 @@ class Result(NamedTuple):
         return [json.loads(line) for line in self.out.splitlines()]
 
 
+@cache
+def warm_command() -> tuple[str, ...]:
+    """Return the command that a warm process carries out, started here and ending with this one."""
+    path = Path(tempfile.mkdtemp(prefix="eventlog-warm-")) / "socket"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.warm", path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=HERE.parent,
+        env=clean_environment(),
+    )
+    assert server.stdout is not None
+    assert server.stdout.readline() == b"ready\n"
+    _kept.append(server)
+    return sys.executable, "-I", "-S", str(HERE / "warm_command.py"), str(path)
+
+
+_kept: list[subprocess.Popen[bytes]] = []
+"""Warm processes, whose standard input is held open."""
+
+
+def clean_environment() -> dict[str, str]:
+    # FORCE_COLOR and the like of the developer's shell must not change what is printed.
+    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR")}
+    return {**kept, "TERM": "dumb"}
+
+
 class Cli:
     """Commands on the log in `folder`, with `settings` in their environment."""
 
@@ -47,10 +79,8 @@ class Cli:
         self._settings = settings
 
     def environment(self, **changes: str) -> dict[str, str]:
-        # FORCE_COLOR and the like of the developer's shell must not change what is printed.
-        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR")}
-        ours = {"EVENTLOG_DATA_DIR": str(self.data), "TERM": "dumb", **self._settings}
-        return {**kept, **ours, **changes}
+        ours = {"EVENTLOG_DATA_DIR": str(self.data), **self._settings}
+        return {**clean_environment(), **ours, **changes}
 
     async def run(self, *words: str | Path, stdin: bytes = b"", **settings: str) -> Result:
         """Return what the command left behind when it ended by itself."""
@@ -59,7 +89,7 @@ class Cli:
 
     async def shell(self, script: str) -> Result:
         """Return what a shell script left behind in which `eventlog` is the command."""
-        words = " ".join(COMMAND)
+        words = " ".join(warm_command())
         process = await asyncio.create_subprocess_exec(
             "bash",
             "-c",
@@ -76,7 +106,7 @@ class Cli:
         parent, child = pty.openpty()
         fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         process = await asyncio.create_subprocess_exec(
-            *COMMAND,
+            *warm_command(),
             *words,
             cwd=self.folder,
             env=self.environment(NO_COLOR="1"),
@@ -103,7 +133,7 @@ class Cli:
         self, words: tuple[str | Path, ...], settings: dict[str, str], *, stdin: int
     ) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *COMMAND,
+            *warm_command(),
             *map(str, words),
             cwd=self.folder,
             env=self.environment(**settings),
