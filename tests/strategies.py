@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from hypothesis import strategies as st
@@ -22,6 +23,9 @@ from eventlog import (
     UnknownEvent,
 )
 from eventlog.event import MAX_NAME_CHARACTERS
+
+EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "1"))
+"""How many times as many examples the state machines try as they do in every run."""
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 """All of Unicode but lone surrogates: null characters and 4-byte ones included."""

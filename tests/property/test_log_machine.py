@@ -25,6 +25,7 @@ from eventlog.errors import LogUnavailable, VersionConflict
 from eventlog.partition import partition_of
 from tests import strategies
 from tests.contract.test_producer import Faulty
+from tests.strategies import EXAMPLES
 
 PARTITION_COUNT = 3
 _numbers = itertools.count(1)
@@ -242,7 +243,7 @@ def test_the_log_keeps_to_its_model(kind: str, server_url: str) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         machine,
         settings=settings(
-            max_examples=40,
+            max_examples=24 * EXAMPLES,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],

@@ -73,6 +73,7 @@ from tests.property.projecting_model import (
     Model,
     said_of_tally,
 )
+from tests.strategies import EXAMPLES
 
 PARTITIONS = st.integers(0, PARTITION_COUNT - 1)
 _numbers = itertools.count(1)
@@ -578,7 +579,7 @@ def test_projecting_keeps_to_its_model(
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         lambda: ProjectingMachine(server_url, tmp_path),
         settings=settings(
-            max_examples=20,
+            max_examples=12 * EXAMPLES,
             stateful_step_count=20,
             deadline=None,
             derandomize=True,

@@ -18,6 +18,7 @@ from eventlog import EventLog
 from eventlog.errors import HistoryGap
 from eventlog.scripts import Script
 from tests.property.retention_machine import PARTIES, PARTITIONS, RetentionMachine
+from tests.strategies import EXAMPLES
 
 _numbers = itertools.count(1)
 
@@ -42,7 +43,7 @@ def new_machine(server_url: str, tmp_path: Path) -> NewMachine:
 
 def test_nothing_that_anybody_needs_is_trimmed(new_machine: NewMachine) -> None:
     run_state_machine_as_test(
-        partial(new_machine, PARTIES), settings=settings(max_examples=10, **QUICK)
+        partial(new_machine, PARTIES), settings=settings(max_examples=6 * EXAMPLES, **QUICK)
     )
 
 

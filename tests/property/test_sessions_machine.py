@@ -44,6 +44,7 @@ from tests.property.sessions_calls import (
 )
 from tests.property.sessions_model import Spot, State
 from tests.property.turnstile import Turnstile
+from tests.strategies import EXAMPLES
 
 PARTITION_COUNT = 3
 ORDERS = st.one_of(
@@ -234,7 +235,7 @@ def test_sessions_and_conversations_keep_to_their_model(server_url: str) -> None
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         lambda: SessionsMachine(server_url),
         settings=settings(
-            max_examples=24,
+            max_examples=14 * EXAMPLES,
             stateful_step_count=30,
             deadline=None,
             derandomize=True,
