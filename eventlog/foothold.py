@@ -15,9 +15,10 @@ from redis.asyncio import Redis
 
 from eventlog.appender import Appender
 from eventlog.away import AwayStore, SpoolOnly, like
+from eventlog.clients import new_client
 from eventlog.clock import Clock
 from eventlog.codec import Codec
-from eventlog.connection import EMBEDDED, ServerInfo, check_server, connect, new_client
+from eventlog.connection import EMBEDDED, ServerInfo, connect
 from eventlog.embedded import EmbeddedServer
 from eventlog.errors import AuthenticationFailed, LogUnavailable, WrongEventLoop
 from eventlog.keys import Keys
@@ -73,9 +74,8 @@ async def find(means: Means) -> tuple[Found, Redis]:
     if url is None:
         assert means.embedded is not None
         url = await asyncio.to_thread(means.embedded.start)
-    client = await connect(means.settings, url)
+    url, client, server = await connect(means.settings, url)
     try:
-        server = await check_server(client)
         metadata = await open_metadata(
             client, means.keys, means.settings, means.clock, means.restoring
         )

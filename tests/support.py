@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import signal
 import socket
 import subprocess
@@ -69,7 +70,7 @@ class RawServer:
     ) -> None:
         self.folder = folder
         self.port = free_port() if tcp else 0
-        self._binary = find_server_binary(binary)
+        self._binary = find_server_binary(binary or os.environ.get("TEST_SERVER_BINARY"))
         self._socket = folder / "raw.sock"
         self._options = {"save": "", "appendonly": "no", "dir": str(folder), **options}
         self._process: subprocess.Popen[bytes] | None = None
@@ -82,6 +83,10 @@ class RawServer:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
 
     def start(self) -> Self:
         """Return when the server answers, also after `stop` or `kill`."""

@@ -1,0 +1,148 @@
+"""Several servers that tests start: a cluster with replicas, and a primary with sentinels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import redis
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+
+from tests.support import RawServer, eventually_sync
+
+NODE_TIMEOUT_MS = 500
+"""After which a silent node counts as failed."""
+
+
+class Cluster:
+    """Primaries, each with a replica where asked for, on TCP ports of this machine."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        primary_count: int = 3,
+        replicas: bool = True,
+        **options: str | int,
+    ) -> None:
+        count = primary_count * (2 if replicas else 1)
+        self._primary_count = primary_count
+        self.nodes = [self._node(folder / f"node{number}", options) for number in range(count)]
+
+    @staticmethod
+    def _node(folder: Path, options: Mapping[str, str | int]) -> RawServer:
+        folder.mkdir(parents=True)
+        chosen: dict[str, str | int] = {
+            "cluster_enabled": "yes",
+            "cluster_node_timeout": NODE_TIMEOUT_MS,
+            "cluster_replica_validity_factor": 0,
+            "repl_diskless_sync_delay": 0,
+            "appendonly": "yes",
+            "hz": 100,
+            **options,
+        }
+        return RawServer(folder, tcp=True, binary=None, **chosen)
+
+    @property
+    def url(self) -> str:
+        """The address, by its first and its last node."""
+        ports = (self.nodes[0].port, self.nodes[-1].port)
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in ports)
+
+    def start(self) -> Self:
+        """Return when all slots are served and every replica follows."""
+        try:
+            for node in self.nodes:
+                node.start()
+            self._form()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _form(self) -> None:
+        primaries, replicas = (
+            self.nodes[: self._primary_count],
+            self.nodes[self._primary_count :],
+        )
+        bounds = [
+            REDIS_CLUSTER_HASH_SLOTS * n // self._primary_count
+            for n in range(self._primary_count + 1)
+        ]
+        for number, node in enumerate(primaries):
+            self.ask(node, "CLUSTER", "ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1)
+            self.ask(node, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        for node in self.nodes[1:]:
+            self.ask(self.nodes[0], "CLUSTER", "MEET", "127.0.0.1", node.port)
+        eventually_sync(self._is_known_to_all)
+        for node, primary in zip(replicas, primaries, strict=False):
+            self.ask(node, "CLUSTER", "REPLICATE", self.id_of(primary))
+        eventually_sync(self.is_whole, timeout_s=20)
+
+    def stop(self) -> None:
+        """End every node that runs."""
+        for node in self.nodes:
+            node.kill()
+
+    def ask(self, node: RawServer, *command: Any) -> Any:
+        """Return a node's reply."""
+        with redis.Redis(port=node.port, socket_timeout=5, decode_responses=True) as client:
+            return client.execute_command(*command)
+
+    def id_of(self, node: RawServer) -> str:
+        """Return the node's id in the cluster."""
+        return str(self.ask(node, "CLUSTER", "MYID"))
+
+    def primary_of(self, key: str) -> RawServer:
+        """Return the node that serves a key's slot now, as the live nodes say."""
+        slot = key_slot(key.encode())
+        for node in self._live():
+            for first, last, primary, *_ in self.ask(node, "CLUSTER", "SLOTS"):
+                if first <= slot <= last:
+                    return self._at(int(primary[1]))
+        raise AssertionError(f"nobody serves slot {slot}")
+
+    def move(self, key: str, to: RawServer, *, chunk: int = 10) -> Iterator[int]:
+        """Move a key's slot, yielding what slot it is after each step."""
+        slot, source = key_slot(key.encode()), self.primary_of(key)
+        self.ask(to, "CLUSTER", "SETSLOT", slot, "IMPORTING", self.id_of(source))
+        self.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", self.id_of(to))
+        yield slot
+        while keys := self.ask(source, "CLUSTER", "GETKEYSINSLOT", slot, chunk):
+            self.ask(source, "MIGRATE", "127.0.0.1", to.port, "", 0, 5000, "KEYS", *keys)
+            yield slot
+        for node in (to, source, *self._primaries()):
+            self.ask(node, "CLUSTER", "SETSLOT", slot, "NODE", self.id_of(to))
+        yield slot
+
+    def is_whole(self) -> bool:
+        """Whether every live node sees all slots served, and every replica follows."""
+        for node in self._live():
+            state = str(self.ask(node, "CLUSTER", "INFO"))
+            if "cluster_state:ok" not in state:
+                return False
+            role = self.ask(node, "ROLE")
+            if role[0] == "slave" and role[3] != "connected":
+                return False
+        followed = [node for node in self._primaries() if self.ask(node, "ROLE")[2]]
+        return len(self.nodes) == self._primary_count or len(followed) == self._primary_count
+
+    def _is_known_to_all(self) -> bool:
+        told = [str(self.ask(node, "CLUSTER", "INFO")) for node in self.nodes]
+        return all(f"cluster_known_nodes:{len(self.nodes)}" in text for text in told)
+
+    def _live(self) -> list[RawServer]:
+        return [node for node in self.nodes if node.is_running]
+
+    def _primaries(self) -> list[RawServer]:
+        return [node for node in self._live() if self.ask(node, "ROLE")[0] == "master"]
+
+    def _at(self, port: int) -> RawServer:
+        return next(node for node in self.nodes if node.port == port)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
