@@ -38,6 +38,9 @@ from eventlog.writer import Sink, Writer
 
 _log = get_logger("log")
 
+CLUSTER_CALM_S = 1.0
+"""Without a failure on any node: then the cluster is taken to be back."""
+
 INHERITED: list[object] = []
 """What a forked child got from its parent: never used, and never collected, which would act on it."""
 
@@ -207,6 +210,8 @@ class Foothold:
     def _on_server(self, found: Found, client: Redis) -> RedisStore:
         means, count = self.means, found.metadata.partition_count
         self.found, self.client, self.partitions = found, client, Partitions(count)
+        if found.server.is_cluster:
+            self.outage.calm_s = CLUSTER_CALM_S
         self.store = self._redis = RedisStore(
             client,
             means.keys,

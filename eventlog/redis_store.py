@@ -10,7 +10,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from eventlog.batch import Batch, Outcome, pack_batch, unpack_outcome
 from eventlog.clock import Clock
-from eventlog.cluster import ClusterClient
+from eventlog.cluster import ClusterClient, nodes_of
 from eventlog.cluster_arrivals import ClusterArrivals
 from eventlog.connection import EMBEDDED, ServerInfo, translate
 from eventlog.entry import RawEntry, raw_entries
@@ -119,7 +119,11 @@ class RedisStore:
             )
         if self._server.has_waitaof:
             return ("WAITAOF", 1, 0, timeout_ms)
-        if (await self.client.config_get("appendfsync")).get("appendfsync") == "always":
+        policies = [
+            (await node.config_get("appendfsync")).get("appendfsync")
+            for node in await nodes_of(self.client)
+        ]
+        if set(policies) == {"always"}:
             return ()
         raise UnsupportedDurability(
             f"{self._server.name} {'.'.join(map(str, self._server.version))} cannot confirm an fsync.",

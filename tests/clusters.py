@@ -80,6 +80,13 @@ class Cluster:
             self.ask(node, "CLUSTER", "REPLICATE", self.id_of(primary))
         eventually_sync(self.is_whole, timeout_s=20)
 
+    def mend(self) -> None:
+        """Start what was killed, and return when the cluster is whole again."""
+        for node in self.nodes:
+            if not node.is_running:
+                node.start()
+        eventually_sync(self.is_whole, timeout_s=20)
+
     def stop(self) -> None:
         """End every node that runs."""
         for node in self.nodes:
@@ -103,6 +110,14 @@ class Cluster:
                     return self._at(int(primary[1]))
         raise AssertionError(f"nobody serves slot {slot}")
 
+    def replica_of(self, primary: RawServer) -> RawServer:
+        """Return the node that follows a primary."""
+        for node in self._live():
+            role = self.ask(node, "ROLE")
+            if role[0] == "slave" and int(role[2]) == primary.port:
+                return node
+        raise AssertionError(f"nobody follows {primary.port}")
+
     def move(self, key: str, to: RawServer, *, chunk: int = 10) -> Iterator[int]:
         """Move a key's slot, yielding what slot it is after each step."""
         slot, source = key_slot(key.encode()), self.primary_of(key)
@@ -112,7 +127,7 @@ class Cluster:
         while keys := self.ask(source, "CLUSTER", "GETKEYSINSLOT", slot, chunk):
             self.ask(source, "MIGRATE", "127.0.0.1", to.port, "", 0, 5000, "KEYS", *keys)
             yield slot
-        for node in (to, source, *self._primaries()):
+        for node in (to, source, *self.primaries()):
             self.ask(node, "CLUSTER", "SETSLOT", slot, "NODE", self.id_of(to))
         yield slot
 
@@ -125,7 +140,7 @@ class Cluster:
             role = self.ask(node, "ROLE")
             if role[0] == "slave" and role[3] != "connected":
                 return False
-        followed = [node for node in self._primaries() if self.ask(node, "ROLE")[2]]
+        followed = [node for node in self.primaries() if self.ask(node, "ROLE")[2]]
         return len(self.nodes) == self._primary_count or len(followed) == self._primary_count
 
     def _is_known_to_all(self) -> bool:
@@ -135,7 +150,8 @@ class Cluster:
     def _live(self) -> list[RawServer]:
         return [node for node in self.nodes if node.is_running]
 
-    def _primaries(self) -> list[RawServer]:
+    def primaries(self) -> list[RawServer]:
+        """Return the live nodes that serve slots."""
         return [node for node in self._live() if self.ask(node, "ROLE")[0] == "master"]
 
     def _at(self, port: int) -> RawServer:

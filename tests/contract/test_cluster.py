@@ -55,7 +55,9 @@ async def test_what_is_appended_is_read_back_and_projected(log: EventLog, cluste
     await Projector(log).run_until_caught_up()
     for chat in range(12):
         page = await History(log).first(f"chat:{chat}", limit=100, consistency="stored")
-        assert [each.event.text for each in page.entries] == [f"text {n}" for n in range(chat, 300, 12)]
+        assert [each.event.text for each in page.entries] == [
+            f"text {n}" for n in range(chat, 300, 12)
+        ]
 
 
 async def test_a_plain_address_of_any_node_leads_to_the_cluster(cluster: Cluster):
