@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from redis.asyncio.connection import BlockingConnectionPool
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 
 from eventlog.cancellation import CancellableClient
+from eventlog.tasks import end
 
 
 class BlockingSentinelPool(SentinelConnectionPool, BlockingConnectionPool):
-    """redis-py's, in which a command waits for a connection where all are in use."""
+    """redis-py's, in which a command waits for a connection where all are in use.
+
+    Connections that look for the primary at the same time ask once: redis-py swaps its list of
+    sentinels after each answer, and two at once would put one in twice and lose another.
+    """
+
+    _asking: asyncio.Task[tuple[str, int]] | None = None
+
+    async def get_master_address(self) -> tuple[str, int]:
+        """Return where the sentinels say that the primary is."""
+        if self._asking is None:
+            self._asking = asyncio.create_task(super().get_master_address())  # type: ignore[no-untyped-call] # as is theirs
+            self._asking.add_done_callback(self._answered)
+        return await asyncio.shield(self._asking)
+
+    def _answered(self, task: asyncio.Task[tuple[str, int]]) -> None:
+        self._asking = None
+        if not task.cancelled():
+            task.exception()  # who asked may have been cancelled meanwhile
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await end(self._asking)
+        await super().aclose()
 
 
 class SentinelClient(CancellableClient):

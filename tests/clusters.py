@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
@@ -156,6 +157,116 @@ class Cluster:
 
     def _at(self, port: int) -> RawServer:
         return next(node for node in self.nodes if node.port == port)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+SERVICE = "main"
+"""What the sentinels call the primary."""
+
+PASSWORD = "s3c/ret"
+SENTINEL_PASSWORD = "s3ntinel"
+
+
+class SentinelServer(RawServer):
+    """A server that watches others."""
+
+    def __init__(self, folder: Path, primary: RawServer) -> None:
+        super().__init__(folder, tcp=True)
+        self._config = folder / "sentinel.conf"  # which it writes itself as well
+        self._config.write_text(
+            f"port {self.port}\n"
+            "bind 127.0.0.1\n"
+            f"dir {folder}\n"
+            f"logfile {folder / 'raw.log'}\n"
+            f"requirepass {SENTINEL_PASSWORD}\n"
+            f"sentinel sentinel-pass {SENTINEL_PASSWORD}\n"
+            f"sentinel monitor {SERVICE} 127.0.0.1 {primary.port} 2\n"
+            f"sentinel auth-pass {SERVICE} {PASSWORD}\n"
+            f"sentinel down-after-milliseconds {SERVICE} {NODE_TIMEOUT_MS}\n"
+            f"sentinel failover-timeout {SERVICE} 3000\n"
+        )
+
+    def _command(self) -> list[str]:
+        return [self._binary, str(self._config), "--sentinel"]
+
+
+class SentinelSet:
+    """A primary, its replica, and three sentinels; all want a password."""
+
+    def __init__(self, folder: Path) -> None:
+        folders = [folder / name for name in ("first", "second", "s1", "s2", "s3")]
+        for each in folders:
+            each.mkdir(parents=True)
+        common: dict[str, str | int] = {
+            "requirepass": PASSWORD,
+            "masterauth": PASSWORD,
+            "appendonly": "yes",
+            "repl_diskless_sync_delay": 0,
+            "hz": 100,
+        }
+        first = RawServer(folders[0], tcp=True, binary=None, **common)
+        second = RawServer(
+            folders[1], tcp=True, binary=None, replicaof=f"127.0.0.1 {first.port}", **common
+        )
+        self.servers = [first, second]
+        self.sentinels = [SentinelServer(each, first) for each in folders[2:]]
+
+    @property
+    def url(self) -> str:
+        """The address, by its sentinels."""
+        places = ",".join(f"127.0.0.1:{each.port}" for each in self.sentinels)
+        password = quote(PASSWORD, safe="")
+        return (
+            f"redis+sentinel://:{password}@{places}/{SERVICE}?sentinel_password={SENTINEL_PASSWORD}"
+        )
+
+    def start(self) -> Self:
+        """Return when the replica follows and the sentinels know each other."""
+        try:
+            for each in (*self.servers, *self.sentinels):
+                each.start()
+            eventually_sync(self.is_whole, timeout_s=20)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End all that runs."""
+        for each in (*self.sentinels, *self.servers):
+            each.kill()
+
+    @property
+    def primary(self) -> RawServer:
+        """Which server the first sentinel names."""
+        port = int(self._ask(self.sentinels[0], "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1])
+        return next(server for server in self.servers if server.port == port)
+
+    def follow(self, server: RawServer) -> None:
+        """Have a server that runs again follow the primary; sentinels see to it, but after ten seconds."""
+        self._ask(server, "REPLICAOF", "127.0.0.1", self.primary.port)
+
+    def is_whole(self) -> bool:
+        """Whether every sentinel knows the others and a replica that follows."""
+        for each in self.sentinels:
+            told = self._ask(each, "INFO", "sentinel")
+            if f"slaves=1,sentinels={len(self.sentinels)}" not in str(told):
+                return False
+        role = self._ask(self.primary, "ROLE")
+        return role[0] == "master" and len(role[2]) == 1
+
+    def _ask(self, server: RawServer, *command: Any) -> Any:
+        password = SENTINEL_PASSWORD if isinstance(server, SentinelServer) else PASSWORD
+        with redis.Redis(
+            port=server.port, password=password, socket_timeout=5, decode_responses=True
+        ) as client:
+            client.response_callbacks.clear()
+            return client.execute_command(*command)
 
     def __enter__(self) -> Self:
         return self.start()

@@ -90,6 +90,15 @@ class RawServer:
 
     def start(self) -> Self:
         """Return when the server answers, also after `stop` or `kill`."""
+        self._process = subprocess.Popen(self._command(), stdout=subprocess.DEVNULL)
+        try:
+            eventually_sync(self._answers)
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def _command(self) -> list[str]:
         options = {
             **self._options,
             "port": self.port,
@@ -97,13 +106,7 @@ class RawServer:
             **({"bind": "127.0.0.1"} if self.port else {"unixsocket": str(self._socket)}),
         }
         words = [w for k, v in options.items() for w in (f"--{k.replace('_', '-')}", str(v))]
-        self._process = subprocess.Popen([self._binary, *words], stdout=subprocess.DEVNULL)
-        try:
-            eventually_sync(self._answers)
-        except BaseException:
-            self.kill()
-            raise
-        return self
+        return [self._binary, *words]
 
     def stop(self) -> None:
         """End the server in order."""

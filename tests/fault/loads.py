@@ -44,7 +44,7 @@ class Load:
     async def more(self, count: int) -> None:
         """Return when so many more are acknowledged."""
         goal = len(self.acknowledged) + count
-        await eventually(lambda: len(self.acknowledged) >= goal)
+        await eventually(lambda: len(self.acknowledged) >= goal, timeout_s=30)
 
     async def _chat(self, number: int) -> None:
         count = 0
