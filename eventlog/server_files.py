@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, NamedTuple
 
@@ -35,11 +36,12 @@ class ServerFiles(NamedTuple):
 async def rewrite_files(log: EventLog) -> ServerFiles:
     """Return what became of the append-only file and the snapshot, written anew where there is one.
 
-    Of a cluster's primaries, one after the other, the worst that became of any. Replicas have files of
-    their own, which this does not reach.
+    Of a cluster's primaries the worst that became of any. Replicas have files of their own, which this
+    does not reach.
     """
     with in_our_words(log.settings):
-        done = [await _rewrite(log, node) for node in await nodes_of(log.client)]
+        nodes = await nodes_of(log.client)
+        done = await asyncio.gather(*(_rewrite(log, node) for node in nodes))
     return ServerFiles(
         max((each.append_only for each in done), key=_WORSE.index),
         max((each.snapshot for each in done), key=_WORSE.index),

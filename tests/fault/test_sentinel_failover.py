@@ -11,9 +11,14 @@ from typing import Any
 
 import pytest
 
+from analytics import Archiver, DirectoryStorage
+from analytics.past import ArchivedPast
+from eventlog.errors import LogUnavailable
 from eventlog.log import EventLog
 from eventlog.sentinel import SentinelClient
 from eventlog.settings import Durability
+from eventlog.vocabulary import MessageReceived
+from service.checks import examine
 from tests.clusters import PASSWORD, SENTINEL_PASSWORD, SentinelSet
 from tests.fault.loads import Load, check_history, entries_of, lost
 from tests.support import eventually, eventually_sync
@@ -45,7 +50,9 @@ def opened(servers: SentinelSet, **settings: Any) -> EventLog:
     )
 
 
-@pytest.mark.parametrize("durability", ["memory", "replicated"])
+@pytest.mark.parametrize(
+    "durability", ["memory", pytest.param("replicated", marks=pytest.mark.soak)]
+)
 async def test_the_primary_dies_under_load(servers: SentinelSet, durability: Durability):
     async with opened(servers) as log:
         assert isinstance(log.client, SentinelClient)
@@ -66,6 +73,7 @@ async def test_the_primary_dies_under_load(servers: SentinelSet, durability: Dur
     assert set(gone) <= (before if durability == "memory" else set())
 
 
+@pytest.mark.soak
 async def test_a_primary_that_wakes_up_demoted_takes_nothing(servers: SentinelSet):
     async with opened(servers) as log:
         primary = servers.primary
@@ -81,9 +89,29 @@ async def test_a_primary_that_wakes_up_demoted_takes_nothing(servers: SentinelSe
     assert lost(entries, load.acknowledged) == []
 
 
-async def test_programs_find_it_by_its_sentinels_alone(servers: SentinelSet, tmp_path: Path):
+async def test_all_programs_find_it_by_its_sentinels(servers: SentinelSet, tmp_path: Path):
     async with opened(servers, data_dir=str(tmp_path)) as log:
-        shown = repr(log.settings)
-        assert PASSWORD not in shown
-        assert "s3c%2Fret" not in shown
-        assert SENTINEL_PASSWORD not in shown
+        for secret in (PASSWORD, "s3c%2Fret", SENTINEL_PASSWORD):
+            assert secret not in repr(log.settings)
+        await log.append([MessageReceived(conversation="chat:1", text=str(n)) for n in range(50)])
+        storage = DirectoryStorage(log.settings.archive_path)
+        async with Archiver(log, storage) as archiver:
+            await archiver.run_once()
+        position = await ArchivedPast(storage).position(log.partition_of("chat:1"))
+        assert position.n == 50
+        findings = {each.check: each for each in await examine(log)}
+        assert findings["server"].verdict == "fine"
+
+
+async def test_a_service_that_no_sentinel_knows(servers: SentinelSet):
+    url = servers.url.replace("/main?", "/other?")
+    with pytest.raises(LogUnavailable, match="'other'") as caught:
+        await EventLog.open(url)
+    assert SENTINEL_PASSWORD not in str(caught.value)
+
+
+async def test_a_wrong_password_for_the_sentinels(servers: SentinelSet):
+    url = servers.url.replace(SENTINEL_PASSWORD, "wr0ng")
+    with pytest.raises(LogUnavailable) as caught:
+        await EventLog.open(url)
+    assert "wr0ng" not in str(caught.value)
