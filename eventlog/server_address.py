@@ -58,7 +58,7 @@ def parse_address(url: str) -> ServerAddress | None:
     service = unquote(parts.pop(0)) if named == "sentinel" and parts else ""
     db = parts.pop(0) if parts else ""
     if parts or not re.fullmatch(r"\d*", db) or (named == "sentinel" and not service):
-        raise ValueError(url)
+        raise ValueError("no service, or a path that says something else")
     host, port = places[0]
     shown = f"[{host}]" if ":" in host else host
     path = f"/{db}" if db else ""
@@ -71,7 +71,7 @@ def parse_address(url: str) -> ServerAddress | None:
 def _place(text: str, default_port: int) -> Place:
     found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::(\d+))?", text)
     if found is None:
-        raise ValueError(text)
+        raise ValueError("no host and port")
     return found[1] or unquote(found[2]), int(found[3] or default_port)
 
 

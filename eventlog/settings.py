@@ -358,6 +358,16 @@ def _convert(values: dict[str, Any], sources: dict[str, str]) -> Settings:
             " embedded server.",
         )
     try:
+        parse_address(settings.url or "")
+    except ValueError:
+        shown = mask_url(f"{settings.url}".rpartition("@")[2])
+        raise ConfigurationError(
+            f"setting 'url' from {sources['url']}: {shown!r} is no address of several servers.",
+            remedy="Write it as redis+cluster://user:password@host:port,host:port or as"
+            " redis+sentinel://user:password@host:port,host:port/SERVICE, with every `/`, `@`, `:`,"
+            " `?` and `#` of user and password percent-encoded.",
+        ) from None
+    try:
         bucket_place(settings.archive_dir or "")
     except ConfigurationError as error:
         raise ConfigurationError(
