@@ -55,7 +55,7 @@ def test_one_server_is_left_to_others(url):
     ],
 )
 def test_what_is_no_address(url):
-    with pytest.raises(ValueError, match="no host|no service"):
+    with pytest.raises(ValueError, match=r"no host|no service"):
         parse_address(url)
 
 
