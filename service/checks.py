@@ -104,10 +104,10 @@ _SEVERITY: tuple[Verdict, ...] = ("fine", "look", "act")
 
 
 def worst(findings: Mapping[str, Finding]) -> Finding:
-    """Return the worst finding of several nodes, with the node's name; the finding of a single one."""
+    """Return the worst finding of several nodes, with the node's name unless all say the same."""
     name = max(findings, key=lambda each: _SEVERITY.index(findings[each].verdict))
     finding = findings[name]
-    if len(findings) == 1:
+    if len({each.seen for each in findings.values()}) == 1:
         return finding
     return finding._replace(seen=f"{name}: {finding.seen}")
 

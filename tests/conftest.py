@@ -62,7 +62,7 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if IS_CLUSTER:
         from tests.clusters import Cluster
 
-        with Cluster(folder, replicas=False) as cluster:
+        with Cluster(folder, replicas=False, cluster_node_timeout=15_000) as cluster:
             yield cluster.url
         return
     server = EmbeddedServer(Settings(data_dir=str(folder), server_binary=SERVER_BINARY))

@@ -7,6 +7,7 @@ import itertools
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
@@ -30,17 +31,21 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield running
 
 
-@pytest.fixture
-async def log(cluster: Cluster) -> AsyncIterator[EventLog]:
+def opened(cluster: Cluster, **settings: Any) -> EventLog:
     cluster.mend()
-    async with EventLog.open(
+    return EventLog.open(
         cluster.url,
         key_prefix=f"f{next(_numbers)}",
         partition_count=PARTITIONS,
-        command_timeout_s=0.5,
         max_retries=1,
-    ) as opened:
-        yield opened
+        **settings,
+    )
+
+
+@pytest.fixture
+async def log(cluster: Cluster) -> AsyncIterator[EventLog]:
+    async with opened(cluster) as log:
+        yield log
 
 
 @pytest.mark.parametrize("durability", ["memory", "replicated"])
@@ -72,27 +77,27 @@ async def test_a_primary_dies_under_load(
         assert {load.acknowledged[each] for each in gone} <= set(served)
 
 
-async def test_what_no_replica_had_is_lost_and_was_acknowledged_by_memory_alone(
-    log: EventLog, cluster: Cluster
-):
-    chat = next(f"chat:{n}" for n in itertools.count() if log.partition_of(f"chat:{n}") == 0)
+async def test_what_no_replica_had_is_lost_and_was_acknowledged_by_memory_alone(cluster: Cluster):
+    async with opened(cluster, command_timeout_s=0.5) as log:
+        chat = next(f"chat:{n}" for n in itertools.count() if log.partition_of(f"chat:{n}") == 0)
 
-    def message(name: str) -> MessageReceived:
-        return MessageReceived(id=name, conversation=chat, text="x")
+        def message(name: str) -> MessageReceived:
+            return MessageReceived(id=name, conversation=chat, text="x")
 
-    primary = cluster.primary_of(log.keys.stream(0))
-    replica = cluster.replica_of(primary)
-    await log.append(message("before"), durability="replicated")
-    os.kill(replica.pid, signal.SIGSTOP)
-    cluster.ask(primary, "CLIENT", "KILL", "TYPE", "replica")
-    await log.append(message("memory"), durability="memory")
-    with pytest.raises(LogUnavailable, match="not confirmed"):
-        await log.append(message("replicated"), durability="replicated")
-    primary.kill()
-    os.kill(replica.pid, signal.SIGCONT)
-    await eventually(lambda: cluster.primary_of(log.keys.stream(0)) is replica, timeout_s=20)
-    await eventually(lambda: _is_appended(log, message("after")), timeout_s=20)
-    assert [entry.event.id for entry in await log.read(partition=0)] == ["before", "after"]
+        primary = cluster.primary_of(log.keys.stream(0))
+        replica = cluster.replica_of(primary)
+        await log.append(message("before"), durability="replicated")
+        os.kill(replica.pid, signal.SIGSTOP)
+        cluster.ask(primary, "CLIENT", "KILL", "TYPE", "replica")
+        await log.append(message("memory"), durability="memory")
+        with pytest.raises(LogUnavailable, match="not confirmed"):
+            await log.append(message("replicated"), durability="replicated")
+        primary.kill()
+        os.kill(replica.pid, signal.SIGCONT)
+        stream = log.keys.stream(0)
+        await eventually(lambda: cluster.primary_of(stream) is replica, timeout_s=20)
+        await eventually(lambda: _is_appended(log, message("after")), timeout_s=20)
+        assert [entry.event.id for entry in await log.read(partition=0)] == ["before", "after"]
 
 
 async def _is_appended(log: EventLog, event: MessageReceived) -> bool:
