@@ -7,6 +7,7 @@ from typing import Any
 
 from redis.asyncio.connection import BlockingConnectionPool
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.exceptions import ConnectionError  # noqa: A004 - theirs, not Python's
 
 from eventlog.cancellation import CancellableClient
 from eventlog.tasks import end
@@ -26,7 +27,13 @@ class BlockingSentinelPool(SentinelConnectionPool, BlockingConnectionPool):
         if self._asking is None:
             self._asking = asyncio.create_task(super().get_master_address())  # type: ignore[no-untyped-call] # as is theirs
             self._asking.add_done_callback(self._answered)
-        return await asyncio.shield(self._asking)
+        asking = self._asking
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            if asking.cancelled():  # the pool was closed; who waits here was not cancelled
+                raise ConnectionError("the connections are closed") from None
+            raise
 
     def _answered(self, task: asyncio.Task[tuple[str, int]]) -> None:
         self._asking = None

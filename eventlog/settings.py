@@ -216,9 +216,14 @@ def address_of(url: str) -> str:
 
     >>> address_of("redis://bot:s3cret@db/0?socket_timeout=9")
     'redis://db/0'
+    >>> address_of("redis+sentinel://b:1,a:1/main")
+    'redis+sentinel://a:1,b:1/main'
     """
     scheme, _, rest = url.partition("?")[0].partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+    hosts, slash, path = rest.rpartition("@")[2].partition("/")
+    if "+" in scheme:  # several, in whatever order
+        hosts = ",".join(sorted(hosts.split(",")))
+    return f"{scheme}://{hosts}{slash}{path}"
 
 
 _ENVIRONMENT = {
