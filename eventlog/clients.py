@@ -62,12 +62,12 @@ def new_client(settings: Settings, url: str) -> redis.asyncio.Redis:
         if address.kind == "sentinel":
             return _sentinel_client(settings, address)
         in_url = _in_url(address.one_server)
-    if in_url.get("db", settings.db):
-        raise ConfigurationError(
-            f"{without_secrets(url, url)} is a cluster, which has database 0 alone.",
-            remedy="Leave `db` out, and the url's /N; logs keep apart by key_prefix.",
-        )
-    return _cluster_client(settings, address, in_url)
+        if in_url.get("db", settings.db):
+            raise ConfigurationError(
+                f"{without_secrets(url, url)} is a cluster, which has database 0 alone.",
+                remedy="Leave `db` out, and the url's /N; logs keep apart by key_prefix.",
+            )
+        return _cluster_client(settings, address, in_url)
 
 
 def _in_url(url: str) -> dict[str, Any]:
@@ -114,6 +114,8 @@ def _sentinel_client(settings: Settings, address: ServerAddress) -> SentinelClie
         connection_pool_class=BlockingSentinelPool,
         **{**of_server, **_pool_options(settings)},
     )
+    pool: Any = client.connection_pool
+    pool.connection_class(**pool.connection_kwargs)
     return _with_raw_replies(client)
 
 
@@ -126,7 +128,7 @@ def _for_sentinel(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, An
     shared = {
         name: value
         for name, value in options.items()
-        if name.startswith(("socket_", "ssl_")) or name == "protocol"
+        if name.startswith(("socket_", "ssl_")) or name in ("protocol", "retry")
     }
     return {**options, "ssl": is_tls}, {**shared, **own, "ssl": is_tls}
 
@@ -249,6 +251,7 @@ def _readable(url: str) -> Iterator[None]:
         # The cause is not shown: its text can hold a piece of the password.
         raise ConfigurationError(
             f"the server address {without_secrets(url, url)!r} cannot be used.",
-            remedy="Write it as redis://user:password@host:port/db (or rediss://, or unix:///path)"
+            remedy="Write it as redis://user:password@host:port/db (or rediss://, or unix:///path, or"
+            " redis+cluster://host:port,host:port, or redis+sentinel://host:port,host:port/SERVICE)"
             " with every `/`, `@`, `:`, `?` and `#` of user and password percent-encoded.",
         ) from None

@@ -77,7 +77,10 @@ def _explained(client: redis.asyncio.Redis) -> Iterator[None]:
         yield
     except (redis_errors.RedisError, OSError) as error:
         known = translate(error, _address(client))
-        if known is None and "DB index" in str(error):
+        # Redis 7.0 says the second of a cluster's node.
+        if known is None and any(
+            text in str(error) for text in ("DB index", "SELECT is not allowed")
+        ):
             raise ConfigurationError(
                 f"{_address(client)} has no such database.", remedy="Give `db`, or the url's /N."
             ) from None

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from eventlog.clients import connect_in_bulk, new_client
 from eventlog.cluster_slots import SlotMap, slot_of
 from eventlog.errors import ConfigurationError
 from eventlog.server_address import cluster_address, parse_address
-from eventlog.settings import load_settings
+from eventlog.settings import Settings, load_settings
 from eventlog.url_secrets import without_secrets
 
 
@@ -72,6 +73,16 @@ def test_settings_refuse_it_without_its_secrets(url):
         load_settings(url=url, environment={})
     assert "s3c" not in str(caught.value)
     assert "s3n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["redis+cluster://:s3cret@a", "redis+sentinel://:s3cret@a/main"])
+async def test_an_option_that_nobody_knows_is_refused(kind):
+    url = f"{kind}?colour=1"
+    with pytest.raises(ConfigurationError, match="cannot be used") as caught:
+        new_client(Settings(url=url), url)
+    with pytest.raises(ConfigurationError, match="cannot be used"):
+        connect_in_bulk(Settings(url=url), url, "k")
+    assert "s3cret" not in str(caught.value)
 
 
 def test_settings_show_no_secret():
