@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from analytics.pages import Page, PageSize
-from eventlog.connection import connect_in_bulk, in_our_words
+from eventlog.clients import connect_in_bulk
+from eventlog.connection import in_our_words
 from eventlog.errors import HistoryGap
 from eventlog.ids import EntryId
 from eventlog.settings import Settings
@@ -33,7 +34,8 @@ def bulk_pages(stream: Stream, after: EntryId, last: int) -> Iterator[Page]:
 
     Raises HistoryGap where the stream ends before; LogUnavailable and its kin.
     """
-    connection = connect_in_bulk(stream.settings, stream.server_url)
+    with in_our_words(stream.settings):
+        connection = connect_in_bulk(stream.settings, stream.server_url, stream.key)
     size = PageSize()
 
     # Only what the server says is put in our words: a full disk is not a server out of reach.

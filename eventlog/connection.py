@@ -1,22 +1,17 @@
-"""The client of a server, what the server can do, and its faults in our words."""
+"""What a server can do, and its faults in our words."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
 
 import redis.asyncio
-import redis.asyncio.connection
-import redis.asyncio.retry
-import redis.connection
-import redis.retry
 from redis import exceptions as redis_errors
-from redis.backoff import NoBackoff
 
-from eventlog.cancellation import CancellableClient
+from eventlog.clients import new_client
+from eventlog.cluster import ClusterClient, nodes_of
 from eventlog.errors import (
     AuthenticationFailed,
     ConfigurationError,
@@ -28,106 +23,12 @@ from eventlog.errors import (
     UnsupportedServer,
 )
 from eventlog.keys import log_of
+from eventlog.sentinel import SentinelClient
+from eventlog.server_address import cluster_address
 from eventlog.settings import Settings, mask_url
-
-MAX_CONNECTION_COUNT = 256
-"""Beyond it a command waits for a connection; blocking readers hold one each."""
-
-BULK_READ_BYTES = 1024 * 1024
-"""Asked of the socket at a time: more than a unix socket holds, so that the server need not wait."""
+from eventlog.url_secrets import without_secrets
 
 MINIMUM_VERSIONS = {"redis": (7, 0), "valkey": (8, 0)}
-
-_RAW_REPLIES = ("XRANGE", "XREVRANGE", "XREAD", "XREADGROUP", "XINFO STREAM")
-"""Bulk replies stay as the server's lists: redis-py's reshaping in Python is slow."""
-
-
-async def connect(settings: Settings, url: str) -> redis.asyncio.Redis:
-    """Return `new_client`, in the event loop that is to use it."""
-    return new_client(settings, url)
-
-
-def new_client(settings: Settings, url: str) -> redis.asyncio.Redis:
-    """Return a client of the server at `url` that connects on its first command.
-
-    Replies are bytes; XRANGE, XREVRANGE, XREAD, XREADGROUP and XINFO STREAM reply raw lists. No
-    command is ever sent twice by itself. User, password and database in the URL win over the
-    settings'; the settings' password is for a named server, not for the embedded one. Close it
-    with `aclose()`. Raises ConfigurationError for an address that cannot be parsed.
-    """
-    options = {
-        "retry": redis.asyncio.retry.Retry(NoBackoff(), 0),
-        "max_connections": MAX_CONNECTION_COUNT,
-        "timeout": settings.command_timeout_s,
-    }
-    with _readable(url):
-        _check_database(url)
-        in_url: dict[str, Any] = dict(redis.asyncio.connection.parse_url(url))
-        pool = redis.asyncio.connection.BlockingConnectionPool(
-            **{**_options(settings, in_url), **options}
-        )
-        # A pool takes any option; the connection class refuses what it does not know.
-        pool.connection_class(**pool.connection_kwargs)
-    client = CancellableClient.from_pool(pool)
-    for command in _RAW_REPLIES:
-        client.response_callbacks.pop(command, None)
-    return client
-
-
-def _check_database(url: str) -> None:
-    """Raise ValueError for a path that is no number, of which redis-py makes the database 0."""
-    address = urlsplit(url)
-    if address.scheme in ("redis", "rediss") and not re.fullmatch(r"/?\d*", address.path):
-        raise ValueError(url)
-
-
-def connect_in_bulk(settings: Settings, url: str) -> redis.connection.AbstractConnection:
-    """Return a blocking connection to the server at `url`, for a thread that reads much.
-
-    It connects on its first command; replies are the server's lists of bytes. Reading a mebibyte at
-    a time saves a sixth of the time of a program that reads through asyncio (measured). Close it
-    with `disconnect()`. Raises ConfigurationError for an address that cannot be parsed.
-    """
-    with _readable(url):
-        in_url: dict[str, Any] = dict(redis.connection.parse_url(url))
-        make = in_url.pop("connection_class", redis.connection.Connection)
-        options = {
-            "retry": redis.retry.Retry(NoBackoff(), 0),
-            "socket_read_size": BULK_READ_BYTES,
-        }
-        connection: redis.connection.AbstractConnection = make(
-            **{**_options(settings, in_url), **options}
-        )
-    return connection
-
-
-def _options(settings: Settings, in_url: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what every connection is made with; what the URL says wins over the settings."""
-    return {
-        "db": settings.db,
-        "password": settings.password if settings.url is not None else None,
-        **in_url,
-        "protocol": 2,
-        "decode_responses": False,
-        "retry_on_timeout": False,
-        "retry_on_error": [],
-        "socket_connect_timeout": settings.connect_timeout_s,
-        "socket_timeout": settings.command_timeout_s,
-    }
-
-
-@contextlib.contextmanager
-def _readable(url: str) -> Iterator[None]:
-    """Raise ConfigurationError where the address is refused."""
-    try:
-        yield
-    except (TypeError, ValueError, redis_errors.RedisError):
-        # The cause is not shown: its text can hold a piece of the password.
-        raise ConfigurationError(
-            f"the server address {_without_secrets(url, url)!r} cannot be used.",
-            remedy="Write it as redis://user:password@host:port/db (or rediss://, or unix:///path)"
-            " with every `/`, `@`, `:`, `?` and `#` of user and password percent-encoded.",
-        ) from None
 
 
 class ServerInfo(NamedTuple):
@@ -146,30 +47,54 @@ class ServerInfo(NamedTuple):
 
 
 async def check_server(client: redis.asyncio.Redis) -> ServerInfo:
-    """Return what the server is, once it is known to be fit to keep a log.
+    """Return what the server is, once it is known to be fit to keep a log; of a cluster, every primary.
 
     Raises UnsupportedServer, UnsafeEviction, AuthenticationFailed and LogUnavailable.
     """
-    try:
+    nodes = [client]
+    with _explained(client):
+        nodes = await nodes_of(client)
+    return combined([await _check_node(node) for node in nodes])
+
+
+async def _check_node(client: redis.asyncio.Redis) -> ServerInfo:
+    with _explained(client):
         info: dict[str, Any] = await client.info()
         if "maxmemory_policy" not in info:
             # CONFIG is often forbidden, INFO rarely: it is asked only for what INFO left out.
             with contextlib.suppress(redis_errors.ResponseError):
                 reply = await client.config_get("maxmemory-policy")
                 info["maxmemory_policy"] = reply["maxmemory-policy"]
-    except (redis_errors.RedisError, OSError) as error:
-        known = translate(error, _address(client))
-        if known is None and "DB index" in str(error):
-            raise ConfigurationError(
-                f"{_address(client)} has no such database.", remedy="Give `db`, or the url's /N."
-            ) from None
-        raise known or error from None
     server = parse_server(info)
     require_fit(server)
     return server
 
 
+@contextlib.contextmanager
+def _explained(client: redis.asyncio.Redis) -> Iterator[None]:
+    """Raise what a server says to whoever looks at it first in our words."""
+    try:
+        yield
+    except (redis_errors.RedisError, OSError) as error:
+        known = translate(error, _address(client))
+        # Redis 7.0 says the second of a cluster's node.
+        if known is None and any(
+            text in str(error) for text in ("DB index", "SELECT is not allowed")
+        ):
+            raise ConfigurationError(
+                f"{_address(client)} has no such database.", remedy="Give `db`, or the url's /N."
+            ) from None
+        if known is None and "cluster support disabled" in str(error):
+            raise ConfigurationError(
+                f"{_address(client)} is not a node of a cluster.",
+                remedy="Name a single server as redis://host:port.",
+            ) from None
+        raise known or error from None
+
+
 def _address(client: redis.asyncio.Redis) -> str:
+    if isinstance(client, SentinelClient):
+        return f"the primary {client.service!r} of the sentinels"
     where = client.get_connection_kwargs()
     if "path" in where:
         return f"unix://{where['path']}"
@@ -189,6 +114,20 @@ def parse_server(info: Mapping[str, Any]) -> ServerInfo:
         is_replica=info.get("role") == "slave",
         eviction_policy=str(info.get("maxmemory_policy", "unknown")),
         max_memory_bytes=int(info.get("maxmemory", 0)),
+    )
+
+
+def combined(servers: Sequence[ServerInfo]) -> ServerInfo:
+    """Return what holds for all of a cluster's nodes. Pure."""
+    first = servers[0]
+    policies = [server.eviction_policy for server in servers]
+    limits = [server.max_memory_bytes for server in servers if server.max_memory_bytes]
+    return first._replace(
+        version=min(server.version for server in servers),
+        is_appendonly=all(server.is_appendonly for server in servers),
+        has_waitaof=all(server.has_waitaof for server in servers),
+        eviction_policy="unknown" if "unknown" in policies else policies[0],
+        max_memory_bytes=min(limits, default=0),
     )
 
 
@@ -227,10 +166,10 @@ def translate(error: Exception, url: str) -> EventLogError | None:
 
     `url` is where the client was sent; its credentials are cut out of the text. Pure.
     """
-    place = _without_secrets(url, url)
+    place = without_secrets(url, url)
     error = _origin(error)
     code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
-    reason = _without_secrets(f"{code} {error}" if code in _CODES else str(error), url)
+    reason = without_secrets(f"{code} {error}" if code in _CODES else str(error), url)
     reason = " ".join(reason.split()).rstrip(".") or type(error).__name__
     if isinstance(error, _AUTHENTICATION) or code in _AUTHENTICATION_CODES:
         remedy = (
@@ -271,9 +210,12 @@ _AUTHENTICATION_CODES = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 _UNAVAILABLE_CODES = {
     "LOADING": "It is reading its files: try again in a moment.",
     "MASTERDOWN": "It is a replica that lost its primary: name the primary.",
-    "READONLY": "It is a replica: name the primary.",
+    "READONLY": "It is a replica: name the primary; after a failover, try again in a moment.",
     "CLUSTERDOWN": "Bring the missing nodes of the cluster back.",
     "TRYAGAIN": "A slot is moving between nodes: try again in a moment.",
+    "MOVED": "The cluster's nodes do not agree on who serves a slot: try again in a moment.",
+    "ASK": "A slot is moving between nodes: try again in a moment.",
+    "UNBLOCKED": "The server is not the primary any more: try again in a moment.",
     "BUSY": "A script has been running for long: try again, or run SCRIPT KILL.",
     "MISCONF": "It cannot write to its disk: make room, then try again.",
     "NOREPLICAS": "Too few replicas follow it: bring them back, or lower min-replicas-to-write.",
@@ -290,19 +232,38 @@ def _origin(error: Exception) -> Exception:
     return error
 
 
-def _without_secrets(text: str, url: str) -> str:
-    text = mask_url(text)
-    user, passwords = _credentials(url)
-    for password in passwords:
-        text = text.replace(password, "***")
-    # A user name can be part of a word, unlike a password it is no harm to leave it there.
-    return re.sub(rf"\b{re.escape(user)}\b", "***", text) if user else text
+class Connected(NamedTuple):
+    """A server, or several that keep a log together, once they are known to be fit."""
+
+    url: str
+    """Where they are, and as what: a cluster is named as one. It may hold a password."""
+    client: redis.asyncio.Redis
+    info: ServerInfo
 
 
-def _credentials(url: str) -> tuple[str, list[str]]:
-    """Return the URL's user, and its passwords in every spelling, longest first."""
-    user, _, password = url.partition("://")[2].rpartition("@")[0].partition(":")
-    found = {password, *re.findall(r"[?&]\w*password=([^&\s]*)", url)}
-    plain = {decode(secret) for secret in found for decode in (unquote, unquote_plus)}
-    spelled = {encode(secret, safe="") for secret in plain for encode in (quote, quote_plus)}
-    return unquote(user), sorted((found | plain | spelled) - {""}, key=len, reverse=True)
+async def connect(settings: Settings, url: str) -> Connected:
+    """Return what answers at `url`, with a client in the event loop that is to use it.
+
+    A `redis://` URL of a node of a cluster leads to the cluster. Raises as `check_server` does.
+    """
+    client = new_client(settings, url)
+    try:
+        info = await check_server(client)
+        if info.is_cluster and not isinstance(client, ClusterClient):
+            url = _as_cluster(url)
+            await client.aclose()
+            client = new_client(settings, url)
+            info = await check_server(client)
+    except BaseException:
+        await client.aclose()
+        raise
+    return Connected(url, client, info)
+
+
+def _as_cluster(url: str) -> str:
+    if url.startswith("unix:"):
+        raise ConfigurationError(
+            f"{without_secrets(url, url)} is a node of a cluster.",
+            remedy="Name the cluster as redis+cluster://host:port: its nodes are found by TCP.",
+        )
+    return cluster_address(url)

@@ -15,9 +15,10 @@ from redis.asyncio import Redis
 
 from eventlog.appender import Appender
 from eventlog.away import AwayStore, SpoolOnly, like
+from eventlog.clients import new_client
 from eventlog.clock import Clock
 from eventlog.codec import Codec
-from eventlog.connection import EMBEDDED, ServerInfo, check_server, connect, new_client
+from eventlog.connection import EMBEDDED, ServerInfo, connect
 from eventlog.embedded import EmbeddedServer
 from eventlog.errors import AuthenticationFailed, LogUnavailable, WrongEventLoop
 from eventlog.keys import Keys
@@ -36,6 +37,9 @@ from eventlog.store import Store
 from eventlog.writer import Sink, Writer
 
 _log = get_logger("log")
+
+CLUSTER_CALM_S = 1.0
+"""Without a failure on any node: then the cluster is taken to be back."""
 
 INHERITED: list[object] = []
 """What a forked child got from its parent: never used, and never collected, which would act on it."""
@@ -73,9 +77,8 @@ async def find(means: Means) -> tuple[Found, Redis]:
     if url is None:
         assert means.embedded is not None
         url = await asyncio.to_thread(means.embedded.start)
-    client = await connect(means.settings, url)
+    url, client, server = await connect(means.settings, url)
     try:
-        server = await check_server(client)
         metadata = await open_metadata(
             client, means.keys, means.settings, means.clock, means.restoring
         )
@@ -207,6 +210,8 @@ class Foothold:
     def _on_server(self, found: Found, client: Redis) -> RedisStore:
         means, count = self.means, found.metadata.partition_count
         self.found, self.client, self.partitions = found, client, Partitions(count)
+        if found.server.is_cluster:
+            self.outage.calm_s = CLUSTER_CALM_S
         self.store = self._redis = RedisStore(
             client,
             means.keys,

@@ -13,12 +13,20 @@ from urllib.parse import quote, urlencode
 
 import redis
 import redis.asyncio
+import redis.asyncio.sentinel
+import redis.sentinel
 from redis.asyncio import connection as asynchronous
 from redis.credentials import UsernamePasswordCredentialProvider
 
 from eventlog.errors import ConfigurationError
 
-AnyClient = redis.Redis | redis.asyncio.Redis
+AnyClient = redis.Redis | redis.asyncio.Redis | redis.RedisCluster | redis.asyncio.RedisCluster
+
+_SENTINEL_POOLS = (
+    redis.sentinel.SentinelConnectionPool,
+    redis.asyncio.sentinel.SentinelConnectionPool,
+)
+_TLS_CONNECTIONS = (redis.SSLConnection, asynchronous.SSLConnection)
 
 _SCHEMES: dict[type[Any], str] = {
     redis.Connection: "redis",
@@ -34,31 +42,79 @@ _REMEDY = "Give its address as `url` instead, or a plain `redis.Redis` or `redis
 def url_of(client: AnyClient, *, instead_of: str | None = None) -> str:
     """Return the URL that leads where the client's connections go, credentials and TLS included.
 
-    Raises ConfigurationError for a cluster's or a sentinel's client, for what no URL can say, and
-    where a url was given as well.
+    Raises ConfigurationError for what no URL can say, and where a url was given as well.
     """
     if instead_of is not None:
         raise ConfigurationError("both a url and a client were given.", remedy="Give one of them.")
+    if isinstance(client, redis.RedisCluster | redis.asyncio.RedisCluster):
+        return _url_of_cluster(client)
     pool = getattr(client, "connection_pool", None)
+    if isinstance(pool, _SENTINEL_POOLS):
+        return _url_of_sentinels(pool)
     scheme = _SCHEMES.get(getattr(pool, "connection_class", type(None)))
     if pool is None or scheme is None:
         kind = type(client if pool is None else pool).__name__
         raise ConfigurationError(f"a {kind} cannot be used as `client`.", remedy=_REMEDY)
     options: dict[str, Any] = pool.connection_kwargs
-    user, password = _credentials(options)
-    query = _tls(options) if scheme == "rediss" else {}
-    if options.get("client_name"):
-        query["client_name"] = options["client_name"]
-    login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user or password else ""
+    query = _query(options, is_tls=scheme == "rediss")
     db = int(options.get("db") or 0)
     if scheme == "unix":
         place = quote(str(options.get("path", "")))
         query["db"] = str(db)
     else:
-        host = str(options.get("host", "localhost"))
-        host = f"[{host}]" if ":" in host else quote(host, safe="")
-        place = f"{host}:{int(options.get('port', 6379))}/{db}"
+        host, port = str(options.get("host", "localhost")), int(options.get("port", 6379))
+        place = f"{_shown((host, port))}/{db}"
+    return _url(scheme, options, place, query)
+
+
+def _url_of_cluster(client: Any) -> str:
+    """Return the URL of a cluster, by the nodes that its client was given."""
+    nodes: Any = (
+        getattr(client, "startup_nodes", None) or client.nodes_manager.startup_nodes.values()
+    )
+    places = ",".join(_shown((node.host, int(node.port))) for node in nodes)
+    options = dict(getattr(client, "connection_kwargs", None) or client.get_connection_kwargs())
+    kind = options.get("connection_class")
+    is_tls = bool(options.get("ssl")) or _SCHEMES.get(kind or type(None)) == "rediss"
+    scheme = "rediss+cluster" if is_tls else "redis+cluster"
+    return _url(scheme, options, places, _query(options, is_tls=is_tls))
+
+
+def _url_of_sentinels(pool: Any) -> str:
+    """Return the URL of the primary that sentinels name."""
+    if not pool.is_master:
+        raise ConfigurationError("a client of replicas cannot be used as `client`.", remedy=_REMEDY)
+    asked = [
+        sentinel.connection_pool.connection_kwargs for sentinel in pool.sentinel_manager.sentinels
+    ]
+    places = ",".join(_shown((each["host"], int(each["port"]))) for each in asked)
+    options: dict[str, Any] = pool.connection_kwargs
+    is_tls = issubclass(pool.connection_class, _TLS_CONNECTIONS)
+    query = _query(options, is_tls=is_tls)
+    user, password = _credentials(asked[0])
+    given = {"sentinel_username": user, "sentinel_password": password}
+    query.update({name: value for name, value in given.items() if value})
+    service, db = quote(str(pool.service_name), safe=""), int(options.get("db") or 0)
+    scheme = "rediss+sentinel" if is_tls else "redis+sentinel"
+    return _url(scheme, options, f"{places}/{service}/{db}", query)
+
+
+def _url(scheme: str, options: dict[str, Any], place: str, query: dict[str, str]) -> str:
+    user, password = _credentials(options)
+    login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user or password else ""
     return f"{scheme}://{login}{place}" + (f"?{urlencode(query)}" if query else "")
+
+
+def _query(options: dict[str, Any], *, is_tls: bool) -> dict[str, str]:
+    query = _tls(options) if is_tls else {}
+    if options.get("client_name"):
+        query["client_name"] = options["client_name"]
+    return query
+
+
+def _shown(place: tuple[str, int]) -> str:
+    host, port = place
+    return f"{f'[{host}]' if ':' in host else quote(host, safe='')}:{port}"
 
 
 def _credentials(options: dict[str, Any]) -> tuple[str, str]:

@@ -23,10 +23,15 @@ class Outage:
         self.is_held = False
         self.is_away = False
         """Whether the last call failed."""
+        self.calm_s = 0.0
+        """How long ago the last failure must be for an answer to end it. Of a cluster's nodes one may be
+        away while the others answer; told of each answer, it would end and begin all the time."""
+        self._failed_s = clock.monotonic_s()
 
     def failed(self, function: str, error: Exception) -> None:
         """Note a failed call; `error` is one of ours, hence without credentials."""
         self.is_away = True
+        self._failed_s = self._clock.monotonic_s()
         if (count := self._failures.told(function)) is not None:
             _log.warning("redis_error", function=function, error=str(error), count=count)
         if not self.is_on:
@@ -36,7 +41,8 @@ class Outage:
     def answered(self) -> None:
         """Note that the server answered."""
         self.is_away = False
-        if self.is_on and not self.is_held:
+        is_calm = self._clock.monotonic_s() - self._failed_s >= self.calm_s
+        if self.is_on and not self.is_held and is_calm:
             self.ended(0)
 
     def ended(self, spooled_count: int) -> None:

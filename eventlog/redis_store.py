@@ -10,6 +10,8 @@ from redis.exceptions import NoScriptError, RedisError
 
 from eventlog.batch import Batch, Outcome, pack_batch, unpack_outcome
 from eventlog.clock import Clock
+from eventlog.cluster import ClusterClient, nodes_of
+from eventlog.cluster_arrivals import ClusterArrivals
 from eventlog.connection import EMBEDDED, ServerInfo, translate
 from eventlog.entry import RawEntry, raw_entries
 from eventlog.errors import (
@@ -58,6 +60,11 @@ class RedisStore:
         self._recover = recover
         self._outage = outage
         self._closed = False
+        self._arrivals = (
+            ClusterArrivals(client, keys, settings.longest_block_ms)
+            if isinstance(client, ClusterClient)
+            else None
+        )
         self._script = load_script("eventlog", "append")
         self._append_keys = [keys.append(p) for p in range(partition_count)]
 
@@ -112,7 +119,11 @@ class RedisStore:
             )
         if self._server.has_waitaof:
             return ("WAITAOF", 1, 0, timeout_ms)
-        if (await self.client.config_get("appendfsync")).get("appendfsync") == "always":
+        policies = [
+            (await node.config_get("appendfsync")).get("appendfsync")
+            for node in await nodes_of(self.client)
+        ]
+        if set(policies) == {"always"}:
             return ()
         raise UnsupportedDurability(
             f"{self._server.name} {'.'.join(map(str, self._server.version))} cannot confirm an fsync.",
@@ -159,6 +170,14 @@ class RedisStore:
         self, cursor: Mapping[int, EntryId], limit: int, timeout_ms: int
     ) -> list[tuple[int, RawEntry]]:
         """Return new entries after the cursor of each partition, or none after `timeout_ms`."""
+        if self._arrivals is not None and len(cursor) > 1:
+            arrivals = self._arrivals
+            return await self._insist("xread", lambda: arrivals.wait(cursor, limit, timeout_ms))
+        return await self._wait_in_one_call(cursor, limit, timeout_ms)
+
+    async def _wait_in_one_call(
+        self, cursor: Mapping[int, EntryId], limit: int, timeout_ms: int
+    ) -> list[tuple[int, RawEntry]]:
         streams = {self._keys.stream(p).encode(): p for p in cursor}
         arguments: list[Any] = ["COUNT", limit]
         if timeout_ms:
@@ -197,6 +216,8 @@ class RedisStore:
     async def close(self) -> None:
         """Close the connections; what is under way or comes later raises LogNotOpen."""
         self._closed = True
+        if self._arrivals is not None:
+            await self._arrivals.close()
         await self.client.aclose()
 
     async def _each_partition(self, command: Callable[[int], tuple[str, ...]]) -> list[Any]:

@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
 
 import msgspec
-from redis.asyncio import Redis
 
-from eventlog.connection import ServerInfo, check_server, connect
+from eventlog.connection import Connected, connect
 from eventlog.embedded import EmbeddedServer
 from eventlog.errors import LogRestoring
 from eventlog.ids import START, EntryId
@@ -68,17 +66,8 @@ def read_head(log: str, head: bytes | None) -> EntryId:
     return EntryId.parse(head)
 
 
-class Reached(NamedTuple):
-    """A server, whatever it has of a log."""
-
-    url: str
-    """It may hold a password."""
-    client: Redis
-    info: ServerInfo
-
-
 @asynccontextmanager
-async def reached_server(settings: Settings) -> AsyncIterator[Reached]:
+async def reached_server(settings: Settings) -> AsyncIterator[Connected]:
     """Give the server of the settings, the embedded one where they name none; no log is created.
 
     Raises as `EventLog.open` does.
@@ -87,11 +76,11 @@ async def reached_server(settings: Settings) -> AsyncIterator[Reached]:
     try:
         url = await asyncio.to_thread(embedded.start) if embedded else settings.url
         assert url is not None
-        client = await connect(settings, url)
+        reached = await connect(settings, url)
         try:
-            yield Reached(url, client, await check_server(client))
+            yield reached
         finally:
-            await client.aclose()
+            await reached.client.aclose()
     finally:
         if embedded is not None:
             await asyncio.to_thread(embedded.release)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, NamedTuple
 
+from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from eventlog.cluster import nodes_of
 from eventlog.connection import in_our_words
 from eventlog.log import EventLog
 
@@ -33,48 +36,60 @@ class ServerFiles(NamedTuple):
 async def rewrite_files(log: EventLog) -> ServerFiles:
     """Return what became of the append-only file and the snapshot, written anew where there is one.
 
-    Replicas have files of their own, which this does not reach.
+    Of a cluster's primaries the worst that became of any. Replicas have files of their own, which this
+    does not reach.
     """
     with in_our_words(log.settings):
-        if not (await _facts(log))["aof_enabled"]:
-            append_only: FileState = "none"
-        else:
-            append_only = await _write_anew(log, "BGREWRITEAOF", "aof_last_bgrewrite_status")
-        if await _has_snapshots(log):
-            return ServerFiles(
-                append_only, await _write_anew(log, "BGSAVE", "rdb_last_bgsave_status")
-            )
-        return ServerFiles(append_only, "none")
+        nodes = await nodes_of(log.client)
+        done = await asyncio.gather(*(_rewrite(log, node) for node in nodes))
+    return ServerFiles(
+        max((each.append_only for each in done), key=_WORSE.index),
+        max((each.snapshot for each in done), key=_WORSE.index),
+    )
 
 
-async def _write_anew(log: EventLog, command: str, status: str) -> FileState:
+_WORSE: list[FileState] = ["none", "rewritten", "started", "refused"]
+
+
+async def _rewrite(log: EventLog, node: Redis) -> ServerFiles:
+    if not (await _facts(node))["aof_enabled"]:
+        append_only: FileState = "none"
+    else:
+        append_only = await _write_anew(log, node, "BGREWRITEAOF", "aof_last_bgrewrite_status")
+    if await _has_snapshots(node):
+        snapshot = await _write_anew(log, node, "BGSAVE", "rdb_last_bgsave_status")
+        return ServerFiles(append_only, snapshot)
+    return ServerFiles(append_only, "none")
+
+
+async def _write_anew(log: EventLog, node: Redis, command: str, status: str) -> FileState:
     # One under way may have begun before what is gone was gone.
-    if not await _wait(log, lambda: _is_idle(log)):
+    if not await _wait(log, lambda: _is_idle(node)):
         return "started"
     try:
-        await log.client.execute_command(command)
+        await node.execute_command(command)
     except ResponseError:
         return "refused"
-    if not await _wait(log, lambda: _is_idle(log)):
+    if not await _wait(log, lambda: _is_idle(node)):
         return "started"
-    return "rewritten" if (await _facts(log))[status] == "ok" else "refused"
+    return "rewritten" if (await _facts(node))[status] == "ok" else "refused"
 
 
-async def _has_snapshots(log: EventLog) -> bool:
+async def _has_snapshots(node: Redis) -> bool:
     try:
-        return bool((await log.client.config_get("save")).get("save"))
+        return bool((await node.config_get("save")).get("save"))
     except ResponseError:  # a server that does not say
-        return bool((await _facts(log)).get("rdb_saves"))
+        return bool((await _facts(node)).get("rdb_saves"))
 
 
-async def _is_idle(log: EventLog) -> bool:
-    facts = await _facts(log)
+async def _is_idle(node: Redis) -> bool:
+    facts = await _facts(node)
     busy = ("rdb_bgsave_in_progress", "aof_rewrite_in_progress", "aof_rewrite_scheduled")
     return not any(facts[name] for name in busy)
 
 
-async def _facts(log: EventLog) -> dict[str, Any]:
-    return dict(await log.client.info("persistence"))
+async def _facts(node: Redis) -> dict[str, Any]:
+    return dict(await node.info("persistence"))
 
 
 async def _wait(log: EventLog, is_so: Callable[[], Awaitable[bool]]) -> bool:

@@ -20,6 +20,7 @@ from msgspec import Meta
 
 from eventlog.archive_place import bucket_place
 from eventlog.errors import ConfigurationError
+from eventlog.server_address import SCHEMES, parse_address
 
 Durability = Literal["memory", "fsync", "replicated"]
 
@@ -33,7 +34,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """All a log needs to know. Seconds end in `_s`, milliseconds in `_ms`, sizes in `_bytes`."""
 
     url: str | None = None
-    """`redis://`, `rediss://` or `unix://`; None runs the embedded server in `data_dir`."""
+    """`redis://`, `rediss://` or `unix://`, `redis+cluster://` or `redis+sentinel://`; None runs the
+    embedded server in `data_dir`."""
     password: str | None = None
     """Of a server that `url` names without one; never sent to the embedded server."""
     db: Annotated[int, Meta(ge=0, le=15)] = 0
@@ -167,6 +169,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def _is_on_this_machine(self) -> bool:
         if self.url is None:
             return True
+        several = parse_address(self.url)
+        if several is not None:
+            return several.is_local
         address = urlsplit(self.url)
         return address.scheme == "unix" or address.hostname in ("localhost", "127.0.0.1", "::1")
 
@@ -211,9 +216,14 @@ def address_of(url: str) -> str:
 
     >>> address_of("redis://bot:s3cret@db/0?socket_timeout=9")
     'redis://db/0'
+    >>> address_of("redis+sentinel://b:1,a:1/main")
+    'redis+sentinel://a:1,b:1/main'
     """
     scheme, _, rest = url.partition("?")[0].partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+    hosts, slash, path = rest.rpartition("@")[2].partition("/")
+    if "+" in scheme:  # several, in whatever order
+        hosts = ",".join(sorted(hosts.split(",")))
+    return f"{scheme}://{hosts}{slash}{path}"
 
 
 _ENVIRONMENT = {
@@ -341,8 +351,10 @@ def _convert(values: dict[str, Any], sources: dict[str, str]) -> Settings:
         ) from None
     if settings.url == "server":
         settings = msgspec.structs.replace(settings, url=DEFAULT_SERVER_URL)
-    schemes = ("redis://", "rediss://", "unix://")
-    if settings.url is not None and not re.fullmatch(rf"({'|'.join(schemes)})\S*", settings.url):
+    schemes = tuple(f"{scheme}://" for scheme in ("redis", "rediss", "unix", *SCHEMES))
+    if settings.url is not None and not re.fullmatch(
+        rf"({'|'.join(map(re.escape, schemes))})\S*", settings.url
+    ):
         # Only what follows the credentials is shown: without a scheme nothing else tells them apart.
         shown = mask_url(settings.url.rpartition("@")[2])
         raise ConfigurationError(
@@ -350,6 +362,16 @@ def _convert(values: dict[str, Any], sources: dict[str, str]) -> Settings:
             remedy=f"Start it with {', '.join(schemes)}, without blanks, or leave it out for the"
             " embedded server.",
         )
+    try:
+        parse_address(settings.url or "")
+    except ValueError:
+        shown = mask_url(f"{settings.url}".rpartition("@")[2])
+        raise ConfigurationError(
+            f"setting 'url' from {sources['url']}: {shown!r} is no address of several servers.",
+            remedy="Write it as redis+cluster://user:password@host:port,host:port or as"
+            " redis+sentinel://user:password@host:port,host:port/SERVICE, with every `/`, `@`, `:`,"
+            " `?` and `#` of user and password percent-encoded.",
+        ) from None
     try:
         bucket_place(settings.archive_dir or "")
     except ConfigurationError as error:

@@ -7,6 +7,9 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from eventlog.cluster import ClusterClient
+from eventlog.sentinel import SentinelClient
+
 
 def drop_sockets(client: Redis, *, is_inherited: bool) -> None:
     """Close the client's sockets without its event loop, quietly.
@@ -15,7 +18,20 @@ def drop_sockets(client: Redis, *, is_inherited: bool) -> None:
     loop, whose selector we share, is not touched. Neither redis-py nor asyncio has a public way to
     do this, hence the private names; where one is missing, a socket stays open until the end.
     """
-    pool: Any = client.connection_pool
+    for each in _single(client):
+        _drop_pool(each.connection_pool, is_inherited=is_inherited)
+
+
+def _single(client: Redis) -> list[Redis]:
+    """Return the clients of single servers that a client is made of."""
+    if isinstance(client, ClusterClient):
+        return [*client.clients]
+    if isinstance(client, SentinelClient):
+        return [client, *client.sentinels.sentinels]
+    return [client]
+
+
+def _drop_pool(pool: Any, *, is_inherited: bool) -> None:
     for connection in [*pool._available_connections, *pool._in_use_connections]:  # noqa: SLF001
         writer = connection._writer  # noqa: SLF001
         connection._reader = connection._writer = None  # noqa: SLF001 - or it warns when collected

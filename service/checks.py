@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from redis.asyncio import Redis
+
 from analytics.archiver import PartitionStatus as ArchiveStatus
 from analytics.bucket import BucketStorage
 from analytics.opening import storage_of
@@ -15,9 +17,11 @@ from analytics.sandbox.sandbox import find_mode
 from consumers.group_status import GroupStatus
 from consumers.groups import groups
 from consumers.registration import RESERVED
+from eventlog.cluster import nodes_of
 from eventlog.connection import check_server, in_our_words
 from eventlog.errors import ArchiveUnavailable, ConfigurationError
 from eventlog.log import EventLog
+from eventlog.sentinel import SentinelClient
 from projections.projecting.projector import Projector
 from projections.projecting.status import PartitionStatus as ProjectionStatus
 from service.pinning import listed, size, words_of
@@ -46,19 +50,15 @@ async def examine(log: EventLog) -> list[Finding]:
     """Return the findings on the server, the workers and the archive."""
     with in_our_words(log.settings):
         server = await check_server(log.client)
-        info: dict[str, Any] = await log.client.info()
-        before_us = log.clock.now_us()
-        seconds, microseconds = await log.client.time()
-        after_us = log.clock.now_us()
-    skew_ms = (seconds * 1_000_000 + microseconds - (before_us + after_us) // 2) / 1000
+        nodes = {_name_of(node): node for node in await nodes_of(log.client)}
+        found = {name: await _look_at_node(log, node) for name, node in nodes.items()}
+        replicas = {name: await _replica_count(node) for name, node in nodes.items()}
     projecting, archiving = await asyncio.gather(Projector(log).status(), _look_at_archive(log))
-    version = ".".join(map(str, server.version))
+    version = f"{server.name} {'.'.join(map(str, server.version))}"
     return [
-        Finding("server", "fine", f"{server.name} {version}"),
+        judge_servers(version, replicas, needs_replicas=len(nodes) > 1 or _has_sentinels(log)),
         judge_eviction(server.eviction_policy),
-        judge_persistence(info),
-        judge_memory(int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))),
-        judge_clock(skew_ms),
+        *(worst(check) for check in _by_check(found)),
         judge_spool(await log.spool_counts(), has_spool=log.settings.spool_dir is not None),
         judge_projector(projecting),
         archiving,
@@ -66,6 +66,66 @@ async def examine(log: EventLog) -> list[Finding]:
         judge_groups([each for each in await groups(log) if each.name not in RESERVED]),
         await _look_at_retention(log),
     ]
+
+
+async def _look_at_node(log: EventLog, node: Redis) -> list[Finding]:
+    info: dict[str, Any] = await node.info()
+    before_us = log.clock.now_us()
+    seconds, microseconds = await node.time()
+    after_us = log.clock.now_us()
+    skew_ms = (seconds * 1_000_000 + microseconds - (before_us + after_us) // 2) / 1000
+    return [
+        judge_persistence(info),
+        judge_memory(int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))),
+        judge_clock(skew_ms),
+    ]
+
+
+async def _replica_count(node: Redis) -> int:
+    return int((await node.info("replication")).get("connected_slaves", 0))
+
+
+def _name_of(node: Redis) -> str:
+    where = node.get_connection_kwargs()
+    return f"{where.get('host', '')}:{where.get('port', '')}"
+
+
+def _has_sentinels(log: EventLog) -> bool:
+    return isinstance(log.client, SentinelClient)
+
+
+def _by_check(found: Mapping[str, Sequence[Finding]]) -> list[dict[str, Finding]]:
+    """Return the findings of all nodes, check by check."""
+    columns = zip(*found.values(), strict=True)
+    return [dict(zip(found, column, strict=True)) for column in columns]
+
+
+_SEVERITY: tuple[Verdict, ...] = ("fine", "look", "act")
+
+
+def worst(findings: Mapping[str, Finding]) -> Finding:
+    """Return the worst finding of several nodes, with the node's name unless all say the same."""
+    name = max(findings, key=lambda each: _SEVERITY.index(findings[each].verdict))
+    finding = findings[name]
+    if len({each.seen for each in findings.values()}) == 1:
+        return finding
+    return finding._replace(seen=f"{name}: {finding.seen}")
+
+
+def judge_servers(version: str, replicas: Mapping[str, int], *, needs_replicas: bool) -> Finding:
+    """Return what serves the log, and whether another server can take over from each."""
+    seen = version
+    if len(replicas) > 1:
+        seen += f", a cluster of {len(replicas)} primaries with {sum(replicas.values())} replicas"
+    lonely = [name for name, count in replicas.items() if not count]
+    if not needs_replicas or not lonely:
+        return Finding("server", "fine", seen)
+    return Finding(
+        "server",
+        "look",
+        f"{seen}; no replica follows {', '.join(lonely) if len(replicas) > 1 else 'the primary'}",
+        "Start one: without it nobody takes over, and durability 'replicated' is refused.",
+    )
 
 
 async def _look_at_archive(log: EventLog) -> Finding:

@@ -29,7 +29,7 @@ async def put_on_days(
     """
     midnight_ms = log.clock.now_us() // 1000 // DAY_MS * DAY_MS
     heads = {partition: head.n for partition, head in enumerate(await log.heads())}
-    pipe = log.client.pipeline()
+    pipe = log.client.pipeline(transaction=False)
     for index, event in enumerate(events):
         if isinstance(event, bytes):
             partition, raw = 0, event

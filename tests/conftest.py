@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from eventlog.log import EventLog
     from tests.buckets import Bucket
 
+IS_CLUSTER = os.environ.get("TEST_SERVER") == "cluster"
+
+SERVER_BINARY = os.environ.get("TEST_SERVER_BINARY") or None
+"""Runs instead of the bundled server, wherever a test starts one without naming a program."""
+
 _log_numbers = itertools.count(1)
 
 
@@ -41,14 +46,26 @@ def _nothing_of_the_developer(tmp_path_factory: pytest.TempPathFactory) -> Itera
         for name in list(os.environ):
             if name.startswith(("EVENTLOG_", "REDIS_", "AWS_")) or name == "SESSION_TTL_SECONDS":
                 patch.delenv(name)
+        if SERVER_BINARY is not None:
+            patch.setenv("EVENTLOG_SERVER_BINARY", SERVER_BINARY)
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("home")))
         yield
 
 
 @pytest.fixture(scope="session")
 def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A private server for the whole run; logs keep apart by `key_prefix`."""
-    server = EmbeddedServer(Settings(data_dir=str(tmp_path_factory.mktemp("data"))))
+    """A private server for the whole run; logs keep apart by `key_prefix`.
+
+    With TEST_SERVER=cluster it is a cluster of three nodes; TEST_SERVER_BINARY names another program.
+    """
+    folder = tmp_path_factory.mktemp("data")
+    if IS_CLUSTER:
+        from tests.clusters import Cluster
+
+        with Cluster(folder, replicas=False, cluster_node_timeout=15_000) as cluster:
+            yield cluster.url
+        return
+    server = EmbeddedServer(Settings(data_dir=str(folder), server_binary=SERVER_BINARY))
     url = server.start()
     try:
         yield url

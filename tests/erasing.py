@@ -90,7 +90,8 @@ async def opened(server_url: str, folder: Path, **settings: Any) -> AsyncIterato
             yield log
         finally:
             keys = [key async for key in log.client.scan_iter(f"{{{prefix}[:}}]*")]
-            await log.client.delete(*keys)
+            for key in keys:  # of several slots, where the server is a cluster
+                await log.client.delete(key)
 
 
 async def is_nowhere(log: EventLog) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import signal
 import socket
 import subprocess
@@ -69,7 +70,7 @@ class RawServer:
     ) -> None:
         self.folder = folder
         self.port = free_port() if tcp else 0
-        self._binary = find_server_binary(binary)
+        self._binary = find_server_binary(binary or os.environ.get("TEST_SERVER_BINARY"))
         self._socket = folder / "raw.sock"
         self._options = {"save": "", "appendonly": "no", "dir": str(folder), **options}
         self._process: subprocess.Popen[bytes] | None = None
@@ -83,8 +84,21 @@ class RawServer:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
     def start(self) -> Self:
         """Return when the server answers, also after `stop` or `kill`."""
+        self._process = subprocess.Popen(self._command(), stdout=subprocess.DEVNULL)
+        try:
+            eventually_sync(self._answers)
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def _command(self) -> list[str]:
         options = {
             **self._options,
             "port": self.port,
@@ -92,13 +106,7 @@ class RawServer:
             **({"bind": "127.0.0.1"} if self.port else {"unixsocket": str(self._socket)}),
         }
         words = [w for k, v in options.items() for w in (f"--{k.replace('_', '-')}", str(v))]
-        self._process = subprocess.Popen([self._binary, *words], stdout=subprocess.DEVNULL)
-        try:
-            eventually_sync(self._answers)
-        except BaseException:
-            self.kill()
-            raise
-        return self
+        return [self._binary, *words]
 
     def stop(self) -> None:
         """End the server in order."""

@@ -314,11 +314,16 @@ class _Restoring:
                 ):
                     gone.append(key)
             if len(gone) >= UNLINKED_AT_ONCE:
-                await self._client.unlink(*gone)
+                await self._unlink(gone)
                 gone.clear()
-        if gone:
-            await self._client.unlink(*gone)
+        await self._unlink(gone)
         return leased
+
+    async def _unlink(self, keys: list[str]) -> None:
+        pipeline = self._client.pipeline(transaction=False)
+        for key in keys:  # one by one: in a cluster they are of several slots
+            pipeline.unlink(key)
+        await pipeline.execute()
 
     # --- a partition -----------------------------------------------------------------------------
 

@@ -55,7 +55,6 @@ class Snapshots:
         """Return the partition as it is now. Raises LogUnavailable, EventLogError."""
         keys, known = self._log.keys, defaultdict[str, set[str]](set)
         with in_our_words(self._log.settings):
-            await self._log.client.script_load(self._script.source)
             for _ in range(TRIES):
                 await self._learn(partition, known)
                 asked = [(name, sorted(lines)) for name, lines in sorted(known.items())]
@@ -68,8 +67,9 @@ class Snapshots:
                         *(keys.line(partition, group, line) for line in lines),
                     ]
                 pipeline = self._log.client.pipeline(transaction=True)
+                # By source, not by digest: a transaction cannot ask again for a script it lacks.
                 pipeline.execute_command(
-                    "EVALSHA", self._script.digest, len(names), *names, _pack(asked)
+                    "EVAL", self._script.source, len(names), *names, _pack(asked)
                 )
                 pipeline.hgetall(keys.versions(partition))
                 reply, versions = await pipeline.execute()

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from eventlog.batch import Appended, pack_batch, unpack_outcome
+from eventlog.cluster import ClusterClient
 from eventlog.connection import in_our_words
 from eventlog.entity import ExpectedState
 from eventlog.entry import RawEntry
@@ -106,14 +107,19 @@ class RedisModels:
         return Build.of_mark(build.name, mark.decode())
 
     async def swap(self, builds: Mapping[int, Build]) -> None:
-        """Let the build in the making serve in each partition named, all in one step."""
-        pipeline = self._log.client.pipeline(transaction=True)
-        for partition, build in builds.items():
-            # By source, not by digest: a transaction cannot ask again for a script it lacks.
-            keys = self._log.keys.shelf(partition), self._log.keys.stream(partition)
-            arguments = build.name, build.mark, GROUP
-            pipeline.execute_command("EVAL", self._swap.source, 2, *keys, *arguments)
+        """Let the build in the making serve in each partition named, all in one step.
+
+        In a cluster, which has no step over several partitions, one after the other: whoever is cut
+        short leaves the rest in the making, and the next builder swaps them in.
+        """
+        in_one_step = not isinstance(self._log.client, ClusterClient)
         with in_our_words(self._log.settings):
+            pipeline = self._log.client.pipeline(transaction=in_one_step)
+            for partition, build in builds.items():
+                # By source, not by digest: a transaction cannot ask again for a script it lacks.
+                keys = self._log.keys.shelf(partition), self._log.keys.stream(partition)
+                arguments = build.name, build.mark, GROUP
+                pipeline.execute_command("EVAL", self._swap.source, 2, *keys, *arguments)
             await pipeline.execute()
 
     async def put_away(self, partition: int, build: Build, role: Role) -> None:

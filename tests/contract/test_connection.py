@@ -13,11 +13,10 @@ import redis.asyncio
 from redis import exceptions as redis_errors
 from redis.connection import AbstractConnection
 
-from eventlog import connection
+from eventlog import clients
+from eventlog.clients import connect_in_bulk, new_client
 from eventlog.connection import (
     check_server,
-    connect,
-    connect_in_bulk,
     in_our_words,
     parse_server,
     require_fit,
@@ -54,7 +53,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RawServer]:
 
 @asynccontextmanager
 async def client_of(url: str, **settings: object) -> AsyncIterator[redis.asyncio.Redis]:
-    client = await connect(msgspec.convert({"url": url, **settings}, Settings), url)
+    client = new_client(msgspec.convert({"url": url, **settings}, Settings), url)
     try:
         yield client
     finally:
@@ -102,7 +101,7 @@ class TestReplies:
             assert [await two.get("where"), await three.get("where")] == [b"two", b"three"]
 
     async def test_commands_wait_for_a_connection_rather_than_open_more(self, server, monkeypatch):
-        monkeypatch.setattr(connection, "MAX_CONNECTION_COUNT", 2)
+        monkeypatch.setattr(clients, "MAX_CONNECTION_COUNT", 2)
         async with client_of(server.url) as client:
             ids = await asyncio.gather(*(client.client_id() for _ in range(50)))
         assert len(set(ids)) <= 2
@@ -212,7 +211,7 @@ class TestCredentials:
             assert await client.ping()
 
     async def test_the_embedded_server_is_not_sent_the_password(self, server):
-        client = await connect(Settings(password="for another"), server.url)
+        client = new_client(Settings(password="for another"), server.url)
         assert await client.ping()
         await client.aclose()
 
@@ -255,9 +254,9 @@ class TestCredentials:
     )
     async def test_an_address_that_cannot_be_parsed_is_not_shown_in_full(self, url):
         with pytest.raises(ConfigurationError, match="percent-encoded") as caught:
-            await connect(Settings(url=url), url)
+            new_client(Settings(url=url), url)
         with pytest.raises(ConfigurationError, match="percent-encoded") as in_bulk:
-            connect_in_bulk(Settings(url=url), url)
+            connect_in_bulk(Settings(url=url), url, "k")
         for error in (caught.value, in_bulk.value):
             _shows_no_secret(error)
             assert error.__cause__ is None
@@ -312,7 +311,8 @@ class TestInBulk:
 
 @contextmanager
 def bulk_of(url: str, **settings: object) -> Iterator[AbstractConnection]:
-    connection = connect_in_bulk(msgspec.convert({"url": url, **settings}, Settings), url)
+    made = msgspec.convert({"url": url, **settings}, Settings)
+    connection = connect_in_bulk(made, url, "k")
     try:
         yield connection
     finally:

@@ -36,6 +36,7 @@ from tests.building import (
     stored_models,
     trim,
 )
+from tests.conftest import IS_CLUSTER
 from tests.own_projections import TOOLS, TOOLS_TWICE, calls, used
 from tests.projecting import chats_of, oracle, random_events, read_out
 from tests.support import eventually
@@ -206,6 +207,7 @@ async def test_a_helper_that_comes_after_the_swap_begins_nothing(log: EventLog) 
 # --- beside those that serve -------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(IS_CLUSTER, reason="a cluster swaps one partition after the other")
 async def test_projecting_goes_on_and_readers_see_the_old_build_until_all_is_swapped_at_once(
     log: EventLog,
 ) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
+import redis.sentinel
+from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import parse_url
 from redis.asyncio.sentinel import Sentinel
 from redis.credentials import CredentialProvider, UsernamePasswordCredentialProvider
@@ -74,6 +76,28 @@ def test_a_client_made_from_a_url(make: Any):
     assert {k: v for k, v in parsed.items() if v is not None} == dict(parse_url(url))
 
 
+def test_a_client_of_sentinels():
+    sentinel = Sentinel([("a", 1), ("b", 2)], sentinel_kwargs={"password": "s3ntinel"})
+    for made in (
+        sentinel.master_for("main", username="u", password="p@", db=3),
+        redis.sentinel.Sentinel(
+            [("a", 1), ("b", 2)], sentinel_kwargs={"password": "s3ntinel"}
+        ).master_for("main", username="u", password="p@", db=3),
+    ):
+        found = url_of(made)
+        assert found == "redis+sentinel://u:p%40@a:1,b:2/main/3?sentinel_password=s3ntinel"
+    in_tls = sentinel.master_for("main", ssl=True, ssl_ca_certs="ca.pem")
+    assert url_of(in_tls).startswith("rediss+sentinel://a:1,b:2/main/0?ssl_ca_certs=ca.pem")
+
+
+def test_a_client_of_a_cluster():
+    nodes = [ClusterNode("10.0.0.1", 7000), ClusterNode("::1", 7001)]
+    made = redis.asyncio.RedisCluster(startup_nodes=nodes, username="u", password="p")
+    assert url_of(made) == "redis+cluster://u:p@10.0.0.1:7000,[::1]:7001"
+    in_tls = redis.asyncio.RedisCluster(startup_nodes=nodes[:1], ssl=True)
+    assert url_of(in_tls).startswith("rediss+cluster://10.0.0.1:7000?")
+
+
 class Tokens(CredentialProvider):
     def get_credentials(self) -> tuple[str, str]:
         return "u", "p"
@@ -86,7 +110,7 @@ class Special(redis.asyncio.Connection):
 @pytest.mark.parametrize(
     "client",
     [
-        Sentinel([("localhost", 26379)]).master_for("m", password="s3cret"),
+        Sentinel([("localhost", 26379)]).slave_for("m", password="s3cret"),
         redis.asyncio.Redis(credential_provider=Tokens()),
         redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(connection_class=Special)),
         redis.Redis(ssl=True, ssl_validate_ocsp=True),
