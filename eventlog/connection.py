@@ -232,10 +232,11 @@ def translate(error: Exception, url: str) -> EventLogError | None:
     code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
     reason = _without_secrets(f"{code} {error}" if code in _CODES else str(error), url)
     reason = " ".join(reason.split()).rstrip(".") or type(error).__name__
-    if isinstance(error, _AUTHENTICATION) or code in _AUTHENTICATION_CODES:
+    is_denied = code == "NOPERM" or "ACL failure in script" in reason
+    if is_denied or isinstance(error, _AUTHENTICATION) or code in _AUTHENTICATION_CODES:
         remedy = (
-            "Grant the user all commands on the log's keys (ACL SETUSER … ~* &* +@all)."
-            if code == "NOPERM"
+            "`eventlog acl` prints what each kind of program has to be allowed."
+            if is_denied
             else "Set REDIS_PASSWORD, or the user and password in REDIS_URL."
         )
         return AuthenticationFailed(f"{place} refused us: {reason}.", remedy=remedy)
