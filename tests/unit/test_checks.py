@@ -6,7 +6,7 @@ from analytics.archiver import PartitionStatus as ArchiveStatus
 from consumers.group_status import GroupPartitionStatus, GroupStatus
 from eventlog.ids import START, EntryId
 from projections.projecting.status import PartitionStatus as ProjectionStatus
-from service.checks import (
+from service.judging import (
     judge_archive,
     judge_clock,
     judge_groups,
