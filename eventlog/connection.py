@@ -232,7 +232,7 @@ def translate(error: Exception, url: str) -> EventLogError | None:
     code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
     reason = _without_secrets(f"{code} {error}" if code in _CODES else str(error), url)
     reason = " ".join(reason.split()).rstrip(".") or type(error).__name__
-    is_denied = code == "NOPERM" or "ACL failure in script" in reason
+    is_denied = code == "NOPERM" or any(words in reason for words in _DENIED_IN_SCRIPT)
     if is_denied or isinstance(error, _AUTHENTICATION) or code in _AUTHENTICATION_CODES:
         remedy = (
             "`eventlog acl` prints what each kind of program has to be allowed."
@@ -268,6 +268,8 @@ _AUTHENTICATION = (
     redis_errors.AuthenticationWrongNumberOfArgsError,
     redis_errors.NoPermissionError,
 )
+_DENIED_IN_SCRIPT = ("ACL failure in script", "The user executing the script can't")
+"""What servers say, without a code, of a command in a script; the latter is Redis 7.0."""
 _AUTHENTICATION_CODES = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 _UNAVAILABLE_CODES = {
     "LOADING": "It is reading its files: try again in a moment.",

@@ -52,27 +52,36 @@ _COMMANDS: dict[Role, tuple[str, ...]] = {
 }
 
 
-def commands_of(role: Role) -> list[str]:
-    """Return the commands that a role runs, sorted."""
-    return sorted({word for words in _COMMANDS[role] for word in words.split()})
+SINCE_7_2 = frozenset({"client|setinfo", "waitaof"})
+"""Redis 7.0 and 7.1 do not start with an ACL file that names a command they do not know."""
 
 
-def rules(role: Role, log: str) -> list[str]:
+def commands_of(role: Role, *, before_7_2: bool = False) -> list[str]:
+    """Return the commands that a role runs, sorted; `before_7_2`: those that such a server has."""
+    found = {word for words in _COMMANDS[role] for word in words.split()}
+    return sorted(found - SINCE_7_2 if before_7_2 else found)
+
+
+def rules(role: Role, log: str, *, before_7_2: bool = False) -> list[str]:
     """Return what a user of that role may do on a log, as the rules of `ACL SETUSER`.
 
     Nobody may FLUSHALL, KEYS, CONFIG, SHUTDOWN or anything else that is not of the log.
     """
-    return ["on", "resetkeys", "resetchannels", "-@all", *_keys(role, log), *_grants(role)]
+    grants = [f"+{command}" for command in commands_of(role, before_7_2=before_7_2)]
+    return ["on", "resetkeys", "resetchannels", "-@all", *_keys(role, log), *grants]
 
 
-def user_line(role: Role, log: str, user: str, password_sha256: str | None = None) -> str:
+def user_line(
+    role: Role,
+    log: str,
+    user: str,
+    password_sha256: str | None = None,
+    *,
+    before_7_2: bool = False,
+) -> str:
     """Return the line of an ACL file; without a password nobody can log in as that user."""
     secret = () if password_sha256 is None else (f"#{password_sha256}",)
-    return " ".join(["user", user, "reset", *secret, *rules(role, log)])
-
-
-def _grants(role: Role) -> Iterable[str]:
-    return (f"+{command}" for command in commands_of(role))
+    return " ".join(["user", user, "reset", *secret, *rules(role, log, before_7_2=before_7_2)])
 
 
 def _keys(role: Role, log: str) -> Iterable[str]:

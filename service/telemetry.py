@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import TextIO
 
 import structlog
 
@@ -31,7 +31,7 @@ def configure_logs(level: int = logging.WARNING, *, with_others: bool = False) -
     """
     given = os.environ.get(LOG_FORMAT_VARIABLE, "")
     for_terminal = given == "text" or (given != "json" and sys.stderr.isatty())
-    handler = _Handler(sys.stderr)
+    handler = _Handler()
     handler.setFormatter(_Formatter(for_terminal=for_terminal))
     logger = logging.getLogger("eventlog")
     logger.handlers = [handler]
@@ -48,8 +48,16 @@ def configure_logs(level: int = logging.WARNING, *, with_others: bool = False) -
         _log.warning("log_format_unknown", given=given, known=FORMATS)
 
 
-class _Handler(logging.StreamHandler[Any]):
-    """Ours, so that it can be told from those of the program."""
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes to what is standard error when there is something to write."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override] # a property, as logging's own last resort has
+        """Standard error."""
+        return sys.stderr
 
 
 class _Formatter(logging.Formatter):

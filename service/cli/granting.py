@@ -42,6 +42,10 @@ def acl(
         Path | None,
         typer.Option(help="Whose first line is the password; its SHA-256 is what is printed."),
     ] = None,
+    before_7_2: Annotated[
+        bool,
+        typer.Option("--before-7.2", help="For Redis 7.0 and 7.1: without commands they lack."),
+    ] = False,
 ) -> None:
     """Print the rights that a program needs on the server, as lines of its ACL file.
 
@@ -63,7 +67,7 @@ def acl(
         )
     digest = None if password_file is None else _digest(password_file)
     for each in [role] if role else ROLES:
-        typer.echo(user_line(each, name, user or f"{name}-{each}", digest))
+        typer.echo(user_line(each, name, user or f"{name}-{each}", digest, before_7_2=before_7_2))
         say(f"{each}: {PURPOSES[each]}", "dim")
 
 

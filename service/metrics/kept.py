@@ -67,6 +67,9 @@ class Kept(Generic[T]):
             reason = str(error) or f"not within {self._timeout_s:g} s"
             if (count := self._failures.told(reason)) is not None:
                 _log.warning("metrics_failed", of=self._name, error=reason, count=count)
+        except Exception as error:  # noqa: BLE001 - a bug in one look must not take all numbers away
+            if self._failures.told(type(error).__name__) is not None:
+                _log.exception("metrics_failed", of=self._name, error=str(error))
         finally:
             ended_s = self._clock.monotonic_s()
             self.look_s = ended_s - begun_s

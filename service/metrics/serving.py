@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -44,7 +45,7 @@ async def serving_metrics(log: EventLog, address: str | None) -> AsyncIterator[N
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
             raise ConfigurationError(
-                f"metrics cannot be served at {address}: {error.strerror or error}.",
+                f"metrics cannot be served at {address}: {os.strerror(error.errno or 0)}.",
                 remedy="Give a port that is free.",
             ) from None
         yield

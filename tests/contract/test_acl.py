@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from consumers.groups import groups, retire
 from eventlog import EventLog
 from eventlog.errors import AuthenticationFailed
 from eventlog.named_lock import NamedLock
+from eventlog.settings import Durability
 from projections.projecting.projector import Projector
 from projections.views.history import History
 from projections.views.sessions import Sessions
@@ -54,8 +57,9 @@ FORBIDDEN = (
 class Guarded:
     """A server with a user for each role of one log."""
 
-    def __init__(self, server: RawServer, path: str, archive: Path) -> None:
-        self.server = server
+    def __init__(self, path: str, archive: Path, durability: Durability) -> None:
+        self.durability = durability
+        """The most that the server confirms without CONFIG."""
         self._path = path
         self._archive = archive
 
@@ -78,17 +82,35 @@ class Guarded:
         return False
 
 
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+@pytest.fixture(scope="module", params=[None, "redis-server"], ids=["bundled", "on PATH"])
+def guarded(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Guarded]:
+    """The bundled server, and where there is one Redis 7.0 from PATH."""
+    binary: str | None = request.param
+    before_7_2 = False
+    if binary is not None:
+        if shutil.which(binary) is None:
+            pytest.skip(f"no {binary}")
+        version = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True)
+        before_7_2 = "v=7.0." in version.stdout
     folder = tmp_path_factory.mktemp("acl")
     lines = (
-        user_line(role, LOG, f"{LOG}-{role}", hashlib.sha256(role.encode()).hexdigest())
+        user_line(
+            role,
+            LOG,
+            f"{LOG}-{role}",
+            hashlib.sha256(role.encode()).hexdigest(),
+            before_7_2=before_7_2,
+        )
         for role in ROLES
     )
     users = folder / "users.acl"
     users.write_text("user default on nopass ~* &* +@all\n" + "".join(f"{e}\n" for e in lines))
-    with RawServer(folder, appendonly="yes", aclfile=str(users)) as server:
-        yield Guarded(server, str(folder / "raw.sock"), folder / "archive")
+    with RawServer(folder, binary=binary, appendonly="yes", aclfile=str(users)) as server:
+        assert server.pid
+        durability: Durability = "memory" if before_7_2 else "fsync"
+        yield Guarded(str(folder / "raw.sock"), folder / "archive", durability)
 
 
 @pytest.fixture
@@ -109,7 +131,7 @@ async def test_a_producer_appends_and_reads_nothing(filled):
     async with filled.log("producer") as log:
         first = await log.append(message("a", 1, id="p1"))
         assert (await log.append(message("a", 1, id="p1"))).duplicate
-        await log.append([message(f"c{n}", n) for n in range(20)], durability="fsync")
+        await log.append([message(f"c{n}", n) for n in range(20)], durability=filled.durability)
         producer = await log.producer("lines")
         assert await producer.append([(n, message("b", n)) for n in range(1, 5)]) == 4
         lock = NamedLock(log, "a", "writing")

@@ -238,3 +238,13 @@ def test_the_command_says_that_the_server_is_away(capsys):
     assert "\neventlog_up 0.0\n" in shown.out
     assert shown.err.startswith("error: ")
     assert Settings().url is None
+
+
+async def test_a_bug_in_one_look_leaves_the_other_numbers(archived, monkeypatch):
+    async def fail(_log):
+        raise KeyError("x")
+
+    monkeypatch.setattr("service.metrics.metrics.look_at_archive", fail)
+    text = await rendered(archived)
+    assert "eventlog_up 1.0" in text
+    assert "eventlog_archive_up 0.0" in text

@@ -26,15 +26,16 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
+def written(capsys: pytest.CaptureFixture[str]) -> Iterator[Lines]:
     """Give what the process wrote to its log, as a long-running command is set up."""
-    stream = io.StringIO()
-    monkeypatch.setattr("sys.stderr", stream)
+    said = ""
     structlog.reset_defaults()
     telemetry.configure_logs(logging.INFO, with_others=True)
 
     def lines() -> list[dict[str, Any]]:
-        return [json.loads(line) for line in stream.getvalue().splitlines()]
+        nonlocal said
+        said += capsys.readouterr().err
+        return [json.loads(line) for line in said.splitlines()]
 
     yield lines
     structlog.reset_defaults()
