@@ -210,10 +210,15 @@ async def _look_at_archive(log: EventLog) -> Finding:
 
 
 def _look_at_files(storage: Storage) -> Files:
-    coverages = Catalogue(storage).scan().values()
-    overlap_count = sum(len(coverage.overlaps) for coverage in coverages)
+    by_partition = Catalogue(storage).scan()
+    coverages = by_partition.values()
+    found = Files(
+        overlap_count=sum(len(coverage.overlaps) for coverage in coverages),
+        gapped=[partition for partition, coverage in by_partition.items() if coverage.gaps],
+        read_count=sum(len(coverage.chosen) for coverage in coverages),
+    )
     if isinstance(storage, BucketStorage):  # each would be fetched whole
-        return Files((), overlap_count)
+        return found
     chosen = sorted(
         (segment for coverage in coverages for segment in coverage.chosen),
         key=lambda segment: segment.end.ms,
@@ -224,7 +229,7 @@ def _look_at_files(storage: Storage) -> Files:
         with suppress(FileNotFoundError):  # compacted meanwhile
             if broken_seal(storage.path(segment), is_whole=False):
                 damaged.append(segment.name)
-    return Files(damaged, overlap_count)
+    return found._replace(damaged=damaged)
 
 
 async def _look_at_sandbox(_log: EventLog) -> Finding:

@@ -273,6 +273,10 @@ class Files(NamedTuple):
     """Those whose seal is broken, as far as their end tells."""
     overlap_count: int = 0
     """Files beside others that hold the same sequences, cut differently."""
+    gapped: Sequence[int] = ()
+    """Partitions in which sequences are missing."""
+    read_count: int = 0
+    """Files that readers read."""
 
 
 def judge_archive(statuses: Sequence[ArchiveStatus], files: Files = Files()) -> Finding:  # noqa: B008 - immutable
@@ -285,7 +289,7 @@ def judge_archive(statuses: Sequence[ArchiveStatus], files: Files = Files()) -> 
             f"{files.damaged[0]}{more} are not as they were sealed",
             "`eventlog archive verify` reads all; `eventlog archive restore` brings them back.",
         )
-    broken = [status.partition for status in statuses if not status.is_whole]
+    broken = sorted({each.partition for each in statuses if not each.is_whole} | set(files.gapped))
     if broken:
         return Finding(
             "archive",
@@ -312,6 +316,8 @@ def judge_archive(statuses: Sequence[ArchiveStatus], files: Files = Files()) -> 
     segments = sum(status.segment_count for status in statuses)
     lag = lag_of(statuses)
     seen = f"{segments:,} segments without gap, {lag:,} entries to come"
+    if not statuses:
+        seen = f"{files.read_count:,} segments without gap; what is to come only the server knows"
     if files.overlap_count:
         seen += f"; {files.overlap_count} overlap others and are not read"
     return Finding("archive", "fine", seen)

@@ -11,9 +11,10 @@ import pytest
 from analytics.catalogue import Catalogue
 from analytics.opening import storage_of
 from eventlog import EventLog
+from eventlog.errors import LogUnavailable
 from eventlog.settings import Settings
 from service.acl import user_line
-from service.checks import LOOKS, examine
+from service.checks import LOOKS, examine, examine_without
 from service.cli.main import run
 from service.judging import Finding
 from service.wiring import new_archiver
@@ -125,8 +126,11 @@ async def test_a_file_that_is_not_as_it_was_sealed_is_named(log, tmp_path):
         path.chmod(0o644)
         path.write_bytes(content)
         finding = await _finding(archived, "archive")
+        without = await examine_without(archived.settings, LogUnavailable("away.", remedy="Wait."))
     assert finding.verdict == "act"
     assert path.name in finding.seen
+    assert [each.verdict for each in without] == ["act", "act", "fine"]
+    assert without[1].seen == finding.seen
 
 
 async def test_a_look_that_fails_hides_no_other(log, monkeypatch):
