@@ -145,11 +145,14 @@ class Attempts:
         record = before.failed(failure)
         _record(subject.handler, Failure(context, error, verdict.permanent, delay_s is None))
         said = {"group": self._group, "entry": f"{self._partition}/{item.id}"}
+        measures = self._log.measures.group(self._group)
         if delay_s is None:
+            measures.parked_count += 1
             _log.warning("entry_parked", **said, error=failure.error)
             if not self._is_own_letter(subject.event):
                 self._park(context, subject, record, error)
             return Done(context.results, self._expected(subject), subject)
+        measures.retried_count += 1
         _log.info("attempt_failed", **said, attempt=context.attempt, error=failure.error)
         return Again(now_us // 1000 + round(delay_s * 1000), record, context.results)
 

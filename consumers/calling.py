@@ -14,10 +14,15 @@ from consumers.context import Context
 from consumers.handler import Handler
 from consumers.time_limit import TimeLimits
 from eventlog.errors import AttemptFailed
+from eventlog.logs import HANDLED
 
 
 async def call(handler: Handler, context: Context, limits: TimeLimits) -> None:
-    """Call the handler and wait for its end. Raises what it raises, and AttemptTimedOut."""
+    """Call the handler and wait for its end. Raises what it raises, and AttemptTimedOut.
+
+    From then on lines that the running task writes to a log say which entry it is about.
+    """
+    HANDLED.set(context)
     task = asyncio.current_task()
     assert task is not None
     limits.begin(task, handler.timeout_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -62,6 +62,21 @@ class Context:
         self._has_ended = False
         self._results: list[Result] | None = None
         self._expected: list[tuple[str, int]] = []
+
+    def log_fields(self) -> dict[str, Any]:
+        """Return what a log line says of the attempt: names and ids, never content."""
+        event = self.event
+        fields = {
+            "group": self.group,
+            "entry": f"{self.partition}/{self.id}",
+            "attempt": self.attempt,
+            "event_id": event.id,
+            "conversation": event.conversation,
+            "session": event.session,
+            "causation_id": event.causation_id,
+            "correlation_id": event.correlation_id,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
 
     @property
     def idempotency_key(self) -> str:

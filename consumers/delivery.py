@@ -63,7 +63,10 @@ class DeliveryHandlers(Handlers):
                 permanent=True,
                 remedy="Give the delivery worker one, then replay the letter.",
             )
-        receipt = await sender.send(message, Delivery(context.idempotency_key, context.attempt))
+        receipt = await sender.send(
+            message,
+            Delivery(context.idempotency_key, context.attempt, message.correlation_id),
+        )
         context.append(
             MessageSent(
                 conversation=message.conversation,

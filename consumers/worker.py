@@ -225,6 +225,7 @@ class Worker:
 
     def _on_settled(self, partition: int, count: int) -> None:
         self.settled_count += count
+        self.log.measures.group(self.group).acknowledged_count += count
         self._faults.pop(partition, None)
 
     def _on_fault(self, partition: int, error: EventLogError) -> None:

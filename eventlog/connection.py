@@ -171,10 +171,11 @@ def translate(error: Exception, url: str) -> EventLogError | None:
     code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
     reason = without_secrets(f"{code} {error}" if code in _CODES else str(error), url)
     reason = " ".join(reason.split()).rstrip(".") or type(error).__name__
-    if isinstance(error, _AUTHENTICATION) or code in _AUTHENTICATION_CODES:
+    is_denied = code == "NOPERM" or any(words in reason for words in _DENIED_IN_SCRIPT)
+    if is_denied or isinstance(error, _AUTHENTICATION) or code in _AUTHENTICATION_CODES:
         remedy = (
-            "Grant the user all commands on the log's keys (ACL SETUSER … ~* &* +@all)."
-            if code == "NOPERM"
+            "`eventlog acl` prints what each kind of program has to be allowed."
+            if is_denied
             else "Set REDIS_PASSWORD, or the user and password in REDIS_URL."
         )
         return AuthenticationFailed(f"{place} refused us: {reason}.", remedy=remedy)
@@ -206,6 +207,8 @@ _AUTHENTICATION = (
     redis_errors.AuthenticationWrongNumberOfArgsError,
     redis_errors.NoPermissionError,
 )
+_DENIED_IN_SCRIPT = ("ACL failure in script", "The user executing the script can't")
+"""What servers say, without a code, of a command in a script; the latter is Redis 7.0."""
 _AUTHENTICATION_CODES = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 _UNAVAILABLE_CODES = {
     "LOADING": "It is reading its files: try again in a moment.",

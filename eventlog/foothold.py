@@ -23,6 +23,7 @@ from eventlog.embedded import EmbeddedServer
 from eventlog.errors import AuthenticationFailed, LogUnavailable, WrongEventLoop
 from eventlog.keys import Keys
 from eventlog.logs import get_logger
+from eventlog.measures import Measures
 from eventlog.memory_store import MemoryStore
 from eventlog.metadata import DEFAULT_PARTITION_COUNT, Metadata, open_metadata
 from eventlog.outage import Outage
@@ -52,6 +53,7 @@ class Means(NamedTuple):
     codec: Codec
     clock: Clock
     keys: Keys
+    measures: Measures
     embedded: EmbeddedServer | None
     """None where the settings name a server."""
     restoring: str | None = None
@@ -221,6 +223,7 @@ class Foothold:
             means.clock,
             means.recover,
             self.outage,
+            means.measures.appends,
         )
         return self._redis
 

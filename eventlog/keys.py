@@ -168,6 +168,25 @@ def log_pattern(log: str) -> str:
     return f"{{{log}[:}}]*"
 
 
+_PARTITION_DIGITS = ("[0-9]", "[0-9][0-9]", "[0-9][0-9][0-9]", "[0-9][0-9][0-9][0-9]")
+"""Numbers of partitions, as patterns: `*` would match the partitions of a log `a:b` for those of `a`."""
+
+
+def granted_patterns(log: str) -> list[str]:
+    """Return what matches the keys of one log and no key of another, for the server's access lists.
+
+    Unless another is called like a partition of it: `a:0` beside `a`.
+    """
+    return [f"{{{log}}}:*", *(f"{{{log}:{digits}}}:*" for digits in _PARTITION_DIGITS)]
+
+
+def append_patterns(log: str) -> list[str]:
+    """Return what matches the keys that are written by appending, and those of locks."""
+    keys = Keys(log)
+    touched = [*keys.append(0), keys.barrier(0), keys.lock(0, "*")]
+    return [key.replace(":0}", f":{digits}}}") for digits in _PARTITION_DIGITS for key in touched]
+
+
 def partition_in(log: str, key: str) -> int | None:
     """Return the partition that a key is of; None for one of the log as a whole, or of another log.
 

@@ -31,6 +31,7 @@ from eventlog.ids import START, EntryId
 from eventlog.injected import AnyClient, url_of
 from eventlog.keys import Keys
 from eventlog.logs import get_logger
+from eventlog.measures import Measures
 from eventlog.producer import Producer
 from eventlog.settings import Durability, Settings, change_settings, load_settings
 from eventlog.store import Store
@@ -67,6 +68,8 @@ class EventLog:
         self.codec = codec
         self.clock = clock
         self.keys = Keys(settings.key_prefix)
+        self.measures = Measures()
+        """What this program did with the log, for monitoring."""
         self._in_memory = in_memory
         self._restoring = restoring
         self.on_move: list[Callable[[], None]] = []
@@ -135,7 +138,13 @@ class EventLog:
         if not self._in_memory and self.settings.url is None:
             self._embedded = EmbeddedServer(self.settings)
         means = Means(
-            self.settings, self.codec, self.clock, self.keys, self._embedded, self._restoring
+            self.settings,
+            self.codec,
+            self.clock,
+            self.keys,
+            self.measures,
+            self._embedded,
+            self._restoring,
         )
         try:
             if self._in_memory:

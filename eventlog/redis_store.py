@@ -23,6 +23,7 @@ from eventlog.errors import (
 )
 from eventlog.ids import START, EntryId
 from eventlog.keys import Keys
+from eventlog.measures import AppendMeasures
 from eventlog.outage import Outage
 from eventlog.restoring import read_head
 from eventlog.scripts import load_script
@@ -50,6 +51,7 @@ class RedisStore:
         clock: Clock,
         recover: Callable[[], Awaitable[None]],
         outage: Outage,
+        measures: AppendMeasures,
     ) -> None:
         self.client = client
         self._keys = keys
@@ -59,6 +61,7 @@ class RedisStore:
         self._clock = clock
         self._recover = recover
         self._outage = outage
+        self._measures = measures
         self._closed = False
         self._arrivals = (
             ClusterArrivals(client, keys, settings.longest_block_ms)
@@ -70,18 +73,26 @@ class RedisStore:
 
     async def append(self, partition: int, batch: Batch, durability: Durability) -> Outcome:
         """Return what became of the batch, at the durability asked for."""
+        started_s = self._clock.monotonic_s()
+        try:
+            outcome = unpack_outcome(await self._append(partition, batch, durability))
+        except EventLogError as error:
+            self._measures.failed(error.code)
+            raise
+        self._measures.answered(outcome, self._clock.monotonic_s() - started_s)
+        return outcome
+
+    async def _append(self, partition: int, batch: Batch, durability: Durability) -> Any:
         packed = pack_batch(batch, self._settings.dedup_window_s * 1000)
         keys = self._append_keys[partition]
         if batch.fence:
             keys = [*keys, batch.fence.key]
         if durability == "memory":
-            reply = await self._insist("append", lambda: self._script(self.client, keys, [packed]))
-        else:
-            barrier = self._keys.barrier(partition)
-            reply = await self._insist(
-                "append", lambda: self._append_durably(keys, packed, durability, barrier)
-            )
-        return unpack_outcome(reply)
+            return await self._insist("append", lambda: self._script(self.client, keys, [packed]))
+        barrier = self._keys.barrier(partition)
+        return await self._insist(
+            "append", lambda: self._append_durably(keys, packed, durability, barrier)
+        )
 
     async def _append_durably(
         self, keys: list[str], packed: bytes, durability: Durability, barrier: str

@@ -29,6 +29,12 @@ DEFAULT_HOT_S = 7 * 24 * 3600
 DEFAULT_SERVER_URL = "redis://localhost:6379"
 """What `url = "server"` stands for: a server of your own on this machine."""
 
+LOG_FORMAT_VARIABLE = "EVENTLOG_LOG_FORMAT"
+"""How a process of ours writes its log: `json` or `text`; else text on a terminal and JSON elsewhere."""
+
+NO_SETTINGS = frozenset({"EVENTLOG_CONFIG", LOG_FORMAT_VARIABLE})
+"""Variables that are not of the log but of the process."""
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All a log needs to know. Seconds end in `_s`, milliseconds in `_ms`, sizes in `_bytes`."""
@@ -295,7 +301,7 @@ def _given(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    ours = {name for name in environment if name.startswith("EVENTLOG_")} - {"EVENTLOG_CONFIG"}
+    ours = {name for name in environment if name.startswith("EVENTLOG_")} - NO_SETTINGS
     unknown = sorted(ours - _ENVIRONMENT.keys())
     if unknown:
         raise ConfigurationError(

@@ -14,6 +14,8 @@ class Delivery(NamedTuple):
     """The queued event's id, the same at every attempt."""
     attempt: int
     """From 1."""
+    correlation_id: str | None = None
+    """What the message has to do with: the queued event's, for the platform's own logs."""
 
 
 class Receipt(NamedTuple):

@@ -33,13 +33,18 @@ def signed_headers(secret: str, message_id: str, body: bytes, now_us: int) -> di
     `secret` is `whsec_` and base64, or any other text. What a header cannot hold of `message_id`
     is percent-encoded. Raises ConfigurationError for a secret that is none.
     """
-    header_id = quote(message_id, safe=_AS_IT_IS)
+    header_id = header_text(message_id)
     timestamp = str(now_us // 1_000_000)
     return {
         ID_HEADER: header_id,
         TIMESTAMP_HEADER: timestamp,
         SIGNATURE_HEADER: _VERSION_PREFIX + _digest(secret, header_id, timestamp, body),
     }
+
+
+def header_text(text: str) -> str:
+    """Return a text as a header can hold it: what it cannot is percent-encoded."""
+    return quote(text, safe=_AS_IT_IS)
 
 
 def verify(secret: str, headers: Mapping[str, str], body: bytes, now_us: int) -> bool:

@@ -8,9 +8,11 @@ from consumers.senders.http_client import HttpClient, HttpLimits
 from consumers.senders.json_reply import json_object, message_id_in
 from consumers.senders.refusal import refused
 from consumers.senders.sender import Delivery, Receipt, recipient_of
-from consumers.senders.signature import signed_headers, signing_key
+from consumers.senders.signature import header_text, signed_headers, signing_key
 from eventlog.clock import SYSTEM_CLOCK, Clock
 from eventlog.vocabulary import MessageQueued
+
+CORRELATION_HEADER = "X-Correlation-ID"
 
 
 class WebhookSender:
@@ -20,7 +22,8 @@ class WebhookSender:
     are the same at every attempt. Any 2xx is a yes, whatever becomes of its body; a JSON object
     with `message_id` in it names the message. Receivers check the signature with
     `consumers.senders.signature.verify` or any library of the specification, and know by
-    `webhook-id` what they have already taken: a message whose reply was lost comes again.
+    `webhook-id` what they have already taken: a message whose reply was lost comes again. What has a
+    correlation id carries it as `X-Correlation-ID`, for the logs of both sides.
     """
 
     def __init__(
@@ -46,7 +49,10 @@ class WebhookSender:
         body = msgspec.json.encode(addressed)
         key, now_us = delivery.idempotency_key, self._clock.now_us()
         headers = signed_headers(self._secret, key, body, now_us)
-        reply = await self._http.post(body, {"Content-Type": "application/json", **headers})
+        headers["Content-Type"] = "application/json"
+        if delivery.correlation_id is not None:
+            headers[CORRELATION_HEADER] = header_text(delivery.correlation_id)
+        reply = await self._http.post(body, headers)
         if reply.status // 100 != 2:
             raise refused(self._http, reply, self._clock.now_us())
         return Receipt(message_id_in(json_object(reply.body)))

@@ -32,6 +32,8 @@ MODULES: Mapping[str, str] = {
     "erase": "erasing",
     "retention": "retaining",
     "doctor": "doctor",
+    "metrics": "measuring",
+    "acl": "granting",
 }
 """Command → the module under `service.cli` whose `register` adds it, in the order of the help."""
 

@@ -38,6 +38,14 @@ NamedProjections = Annotated[
     ),
 ]
 
+MetricsAddress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[127.0.0.1:]PORT",
+        help="Serve /metrics and /health there, to this machine alone.",
+    ),
+]
+
 
 def examples(*lines: str, also: str = "") -> str:
     """Return the end of a command's help: its examples, one a line."""

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
         Runs the embedded server where no server is named. Run as many as you like: they share the
         partitions.
         """
-        configure_logs(logging.INFO)
+        configure_logs(logging.INFO, with_others=True)
         run(_up(settings_of(context), load_projections(named or ())))
 
 

@@ -19,9 +19,10 @@ from eventlog.errors import ConfigurationError
 from eventlog.log import EventLog
 from eventlog.settings import Settings, mask_url
 from projections.views.dead_letters import DeadLetters
-from service.cli.options import examples, on_first_signal, run, settings_of
+from service.cli.options import MetricsAddress, examples, on_first_signal, run, settings_of
 from service.cli.output import INCOMPLETE, console, many, say
 from service.cli.work_source import Source, load_source
+from service.metrics.serving import serving_metrics
 from service.telemetry import configure_logs
 from service.wiring import new_past
 
@@ -34,6 +35,7 @@ class How(NamedTuple):
     group: str
     concurrency: int
     start: Start
+    metrics_address: str | None = None
 
 
 def register(app: typer.Typer) -> None:
@@ -69,6 +71,7 @@ def worker(
         Start | None,
         typer.Option("--from", help="Where a group begins that is new; else at the beginning."),
     ] = None,
+    metrics_address: MetricsAddress = None,
 ) -> None:
     """Run handlers on what is appended, until Ctrl-C.
 
@@ -85,8 +88,8 @@ def worker(
         )
     group = group or source.module.rpartition(".")[2]
     check_name(group)
-    how = How(group, concurrency or CONCURRENCY, start or "beginning")
-    configure_logs(logging.WARNING if once else logging.INFO)
+    how = How(group, concurrency or CONCURRENCY, start or "beginning", metrics_address)
+    configure_logs(logging.WARNING if once else logging.INFO, with_others=True)
     run((_work_once if once else _work)(settings, source, how))
 
 
@@ -132,6 +135,7 @@ async def _opened(settings: Settings, source: Source, how: How) -> AsyncIterator
                 stack.push_async_callback(source.found.close)
         else:
             made, at_once = await source.call(log, stack), ""
+        await stack.enter_async_context(serving_metrics(log, how.metrics_address))
         say(f"{_introduction(made)}{at_once}")
         yield made
 

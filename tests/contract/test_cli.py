@@ -401,8 +401,11 @@ async def test_credentials_are_never_shown(tmp_path):
                 cli.run("up", REDIS_URL=dead),
             ]
         )
+        doctor = refused[1]
+        assert (doctor.code, doctor.err.count("error: ")) == (1, 1)
+        assert "Set REDIS_PASSWORD" in doctor.out
         for result in refused:
-            assert_one_line_error(result, 1)
+            assert_one_line_error(result if result is not doctor else result._replace(out=""), 1)
         shown = await side_by_side(cli.run(word, REDIS_URL=good) for word in ("status", "doctor"))
         assert [result.code for result in shown] == [0, 0]
         async with cli.running("up", REDIS_URL=good) as up:

@@ -4,15 +4,19 @@ import pytest
 
 from analytics.archiver import PartitionStatus as ArchiveStatus
 from consumers.group_status import GroupPartitionStatus, GroupStatus
+from eventlog.connection import ServerInfo
 from eventlog.ids import START, EntryId
 from projections.projecting.status import PartitionStatus as ProjectionStatus
-from service.checks import (
+from service.judging import (
+    Files,
     judge_archive,
     judge_clock,
+    judge_durability,
     judge_groups,
     judge_memory,
     judge_persistence,
     judge_projector,
+    judge_rights,
     judge_sandbox,
     judge_spool,
 )
@@ -131,6 +135,72 @@ def test_groups(statuses, verdict, word):
     finding = judge_groups(statuses)
     assert (finding.verdict, bool(finding.remedy)) == (verdict, verdict != "fine")
     assert word in finding.seen
+
+
+def server(**fields) -> ServerInfo:
+    known = {
+        "name": "redis",
+        "version": (7, 2, 0),
+        "is_appendonly": True,
+        "has_waitaof": True,
+        "is_cluster": False,
+        "is_replica": False,
+        "eviction_policy": "noeviction",
+        "max_memory_bytes": 0,
+    }
+    return ServerInfo(**{**known, **fields})
+
+
+REPLICA = {"slave0": {"state": "online", "lag": 1}}
+LATE = {"slave0": {"state": "online", "lag": 60}, "slave1": {"state": "wait_bgsave", "lag": 0}}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "of", "info", "appendfsync", "verdict", "word"),
+    [
+        ("memory", server(), {}, "everysec", "fine", "two seconds"),
+        ("memory", server(), {}, "always", "fine", "before it is answered"),
+        ("memory", server(), {}, "no", "look", "power cut"),
+        ("memory", server(), {}, None, "fine", "does not say"),
+        ("memory", server(is_replica=True), {}, "always", "act", "replica"),
+        ("fsync", server(), {}, None, "fine", "waits for the disk"),
+        ("fsync", server(is_appendonly=False), {}, None, "act", "cannot confirm"),
+        ("fsync", server(has_waitaof=False), {}, "everysec", "act", "cannot confirm"),
+        ("fsync", server(has_waitaof=False), {}, "always", "fine", "waits for the disk"),
+        ("replicated", server(), REPLICA, None, "fine", "one of 1 replicas"),
+        ("replicated", server(), {}, None, "act", "no replica"),
+        ("replicated", server(), LATE, None, "act", "none of which keeps up"),
+    ],
+)
+def test_durability(wanted, of, info, appendfsync, verdict, word):
+    finding = judge_durability(wanted, of, info, appendfsync)
+    assert (finding.verdict, bool(finding.remedy)) == (verdict, verdict != "fine")
+    assert word in finding.seen
+
+
+def test_rights():
+    assert judge_rights("bot", [], is_guarded=True).verdict == "fine"
+    assert judge_rights(None, [], is_guarded=True).verdict == "fine"
+    open_to_all = judge_rights("default", [], is_guarded=False)
+    assert (open_to_all.verdict, "no password" in open_to_all.seen) == ("act", True)
+    lame = judge_rights("bot", ["xadd", "xtrim"], is_guarded=True)
+    assert (lame.verdict, lame.seen) == ("act", "user 'bot' may not run xadd, xtrim")
+
+
+def test_files_of_the_archive():
+    damaged = judge_archive([archiving(0)], Files(["a.parquet", "b.parquet"]))
+    assert damaged.verdict == "act"
+    assert damaged.seen.startswith("a.parquet and 1 more are not")
+    beside = judge_archive([archiving(0)], Files(overlap_count=2))
+    assert beside.verdict == "fine"
+    assert "2 overlap others" in beside.seen
+
+
+def test_a_group_that_the_server_lost_is_named():
+    [part] = group("a", 0, 0, "w").partitions
+    lost = GroupStatus("a", [part._replace(is_missing=True)], ["w"])
+    finding = judge_groups([lost])
+    assert (finding.verdict, "has lost a" in finding.seen) == ("look", True)
 
 
 def test_spool():

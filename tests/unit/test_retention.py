@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from analytics.retention import Facts, Policy, decide
 from analytics.trim import Kind, Pin
 from eventlog.ids import EntryId
-from service.checks import judge_eviction, judge_retention
+from service.judging import judge_eviction, judge_retention
 
 FOREVER = 10**12
 
