@@ -95,11 +95,11 @@ def _compare_columns(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]
     new = [path for stamp, path in stamped.items() if stamp not in seen]
     if new:
         connection.execute("SET VARIABLE new_segments = ?::VARCHAR[]", [new])
-        found = connection.execute(_sql("columns_differ")).fetchone()
+        found = connection.execute(_sql("segments_differ")).fetchone()
         assert found is not None
-        differ = found[0] or bool(_variable(connection, "columns_differ"))
-        connection.execute("SET VARIABLE columns_differ = ?::BOOLEAN", [differ])
-        connection.execute("SET VARIABLE columns = ?::VARCHAR[]", [found[1]])
+        differ = found[0] or bool(_variable(connection, "segments_differ"))
+        connection.execute("SET VARIABLE segments_differ = ?::BOOLEAN", [differ])
+        connection.execute("SET VARIABLE segment_columns = ?::VARCHAR[]", [found[1]])
     connection.execute("SET VARIABLE seen_segments = ?::VARCHAR[]", [list(stamped)])
 
 

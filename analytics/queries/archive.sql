@@ -1,6 +1,6 @@
 -- archive: the entries in segments. `segments` is the list of files that cover each partition; those
 -- written before a column was added have null in it. To bring columns together by name DuckDB opens every
--- file while it plans, so it is told to only where the files' columns differ: `columns_differ`.
+-- file while it plans, so it is told to only where the files' columns differ: `segments_differ`.
 -- Partition and day are what the file's name says:
 -- a query that asks for some of them opens no other file. Asked for a conversation or a session, the
 -- row groups tell by their bloom filters whether they may have it.
@@ -13,5 +13,5 @@ FROM read_parquet(
     getvariable('segments'),
     filename = true,
     hive_partitioning = false,
-    union_by_name = getvariable('columns_differ')
+    union_by_name = getvariable('segments_differ')
 );

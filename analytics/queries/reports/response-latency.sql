@@ -7,7 +7,7 @@
 -- parameter: chat text = none: only this conversation
 -- plot: points x=first_answer_at y=p50_s,p95_s unit=seconds scale=log
 WITH said AS (
-    -- In the order of the log, a list for each session: a window over the rows takes three times as long.
+    -- In the order of the log, a list for each session: a window over the rows takes twice as long.
     SELECT
         session,
         any_value(conversation) AS conversation,
