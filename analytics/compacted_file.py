@@ -1,4 +1,4 @@
-"""Writing one compacted file: a stretch of a day, sorted by type, conversation and sequence.
+"""Writing one compacted file: a stretch of a day, sorted by type and conversation.
 
 Its rows are held in memory, so its length is bounded: whoever reads it in the order of the log has to
 hold them as well. Synchronous.
@@ -29,8 +29,6 @@ ROW_GROUP_ROWS = 20_000
 
 ROW_GROUP_BYTES = 16 * 1024 * 1024
 """Of a group in memory: large events make shorter row groups."""
-
-SORTED_BY = ("type", "conversation", "sequence")
 
 
 class Work(NamedTuple):
@@ -123,7 +121,7 @@ def _in_one_piece(tables: list[pa.Table]) -> pa.Table:
 def _write(path: Path, rows: pa.Table, facts: Facts, reached: Reached) -> None:
     schema = pa.schema([SCHEMA.field(f.name) if f.name in SCHEMA.names else f for f in rows.schema])
     order = _order(rows)
-    sorting = pq.SortingColumn.from_ordering(schema, [(name, "ascending") for name in SORTED_BY])
+    sorting = pq.SortingColumn.from_ordering(schema, [("type", "ascending")])
     options = {**parquet_options(schema), "sorting_columns": sorting}
     with pq.ParquetWriter(path, schema, **options) as writer:
         for group in _groups(rows, order):
@@ -134,14 +132,19 @@ def _write(path: Path, rows: pa.Table, facts: Facts, reached: Reached) -> None:
 
 
 def _order(rows: pa.Table) -> pa.Array:
-    """Return where the rows stand that come first, second, ... by SORTED_BY.
+    """Return where the rows stand that come first, second, ...
 
-    Texts are ranked once each, so that rows are compared by numbers.
+    By type; those with a session first, so that what asks for sessions passes over row groups of all
+    the others; by conversation; by sequence. Texts are ranked once each, so that rows are compared by
+    numbers.
     """
-    keys = {name: _ranks(rows[name].chunk(0)) for name in SORTED_BY[:2]}
-    keys["sequence"] = rows["sequence"]
-    by = [(name, "ascending") for name in SORTED_BY]
-    return pc.sort_indices(pa.table(keys), sort_keys=by)
+    keys = {
+        "type": _ranks(rows["type"].chunk(0)),
+        "lacks_session": rows["session"].is_null().cast(pa.int8()),
+        "conversation": _ranks(rows["conversation"].chunk(0)),
+        "sequence": rows["sequence"],
+    }
+    return pc.sort_indices(pa.table(keys), sort_keys=[(name, "ascending") for name in keys])
 
 
 def _ranks(texts: pa.Array) -> pa.Array:

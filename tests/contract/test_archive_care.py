@@ -260,6 +260,25 @@ async def test_old_files_stay_readable_when_columns_are_added(
         assert file.metadata.metadata[b"eventlog.format"] == b"1"
 
 
+async def test_a_column_is_seen_as_soon_as_one_of_the_files_has_it(
+    log: EventLog, storage: DirectoryStorage
+) -> None:
+    """A warehouse compares only files that it has not seen, or that were put in another's place."""
+    segments = await world(log, storage)
+    tables = {segment: pq.read_table(storage.path(segment)) for segment in segments}
+    for segment, table in tables.items():
+        old = table.drop_columns(["id"])
+        pq.write_table(old, storage.path(segment), **parquet_options(old.schema))
+    async with Warehouse.open(log, storage.root) as warehouse:
+        assert await rows(warehouse, "SELECT count(*), count(id) FROM events") == [(90, 0)]
+        restored = segments[-1]
+        staged = storage.stage(restored)
+        pq.write_table(tables[restored], staged, **parquet_options())
+        storage.replace(staged, restored)
+        found = await rows(warehouse, "SELECT count(*), count(id) FROM events")
+        assert found == [(90, restored.row_count)]
+
+
 async def test_a_file_of_a_later_format_is_refused_by_name(
     log: EventLog, storage: DirectoryStorage
 ) -> None:

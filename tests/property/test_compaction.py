@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from analytics import VIEWS, Catalogue, Warehouse
+from analytics import VIEWS, Catalogue, Reports, Warehouse
 from analytics.past import ArchivedPast
+from analytics.reports import question
 from analytics.segment import DAY_MS, Segment
 from analytics.storage import Storage
 from bridge.erasing import ERASURES_CONVERSATION, erase
@@ -57,6 +58,8 @@ async def told(log: EventLog, storage: Storage, rnd: random.Random) -> list[Any]
             table = await asked.query(f"FROM {view}")
             texts = sorted(map(repr, table.to_pylist()))
             found.append([text for text in texts if ERASURES_CONVERSATION not in text])
+        asking = [question(report, {}, 0) for report in Reports().all()]
+        found += [(await asked.query(*each)).to_pylist() for each in asking]
     return found
 
 

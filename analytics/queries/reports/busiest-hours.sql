@@ -4,17 +4,19 @@
 -- parameter: until time = none: only messages before this time
 -- parameter: chat text = none: only this conversation
 -- plot: bars x=hour y=messages unit=messages
-WITH counted AS (
-    SELECT
-        hour(occurred_at) AS hour,
-        count(*) AS messages,
-        count(DISTINCT conversation) AS conversations
+WITH of_conversations AS (
+    SELECT hour(occurred_at) AS hour, conversation, count(*) AS messages
     FROM messages
     WHERE
         ($since IS NULL OR occurred_at >= $since)
         AND ($until IS NULL OR occurred_at < $until)
         AND ($chat IS NULL OR conversation = $chat)
     GROUP BY ALL
+),
+counted AS (
+    SELECT hour, sum(messages)::BIGINT AS messages, count(conversation) AS conversations
+    FROM of_conversations
+    GROUP BY hour
 )
 SELECT
     format('{:02d}:00', range) AS hour,
