@@ -83,6 +83,11 @@ class RawServer:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended by itself."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> Self:
         """Return when the server answers, also after `stop` or `kill`."""
         options = {
@@ -92,7 +97,10 @@ class RawServer:
             **({"bind": "127.0.0.1"} if self.port else {"unixsocket": str(self._socket)}),
         }
         words = [w for k, v in options.items() for w in (f"--{k.replace('_', '-')}", str(v))]
-        self._process = subprocess.Popen([self._binary, *words], stdout=subprocess.DEVNULL)
+        # Signals that Python ignores it ignores as well: of a write beyond a limit it hears by errno.
+        self._process = subprocess.Popen(
+            [self._binary, *words], stdout=subprocess.DEVNULL, restore_signals=False
+        )
         try:
             eventually_sync(self._answers)
         except BaseException:
