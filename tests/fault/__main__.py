@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import shutil
 import sys
 import tempfile
@@ -27,16 +28,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=1)
     parser.add_argument("--fault", action="append", choices=FAULTS, help="only these; else all")
     parser.add_argument("--broken", choices=GUARDS, default="", help="take a guard out")
+    parser.add_argument("--keep", action="store_true", help="keep the folder of a clean run too")
     options = parser.parse_args(arguments)
     faults = tuple(options.fault or FAULTS)
     plan = Plan(options.seed, 60 * options.minutes, faults, broken=options.broken)
     print(f"planned: {' '.join(f'{each.at_s:.1f}:{each.kind}' for each in schedule(plan))}")
     folder = Path(tempfile.mkdtemp(prefix=f"fault-{plan.seed}-"))
+    logging.basicConfig(filename=folder / "run.log", level=logging.INFO)
     report = asyncio.run(run(plan, folder))
     print(report)
     if report.anomalies:
         return 1
-    shutil.rmtree(folder)
+    if options.keep:
+        print(f"kept in {folder}")
+    else:
+        shutil.rmtree(folder)
     return 0
 
 

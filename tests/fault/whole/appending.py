@@ -37,20 +37,20 @@ LOOKED_BACK = 20
 """Messages of a chat that a bot reads before it answers."""
 
 
-class _Offer(NamedTuple):
+class Offer(NamedTuple):
     """An event, and its number in its conversation."""
 
     event: Event
     number: int
 
 
-class _Diary:
+class Diary:
     """The journal of one who appends."""
 
     def __init__(self, journal: JournalFile) -> None:
         self._journal = journal
 
-    def offer(self, offers: Sequence[_Offer]) -> None:
+    def offer(self, offers: Sequence[Offer]) -> None:
         writes = [[each.event.id, each.event.conversation, each.number] for each in offers]
         self._journal.write("offer", writes=writes)
 
@@ -102,16 +102,16 @@ def _offers(job: Job, lane: int) -> Any:
             kind = MessageQueued if rnd.random() < 0.2 else MessageReceived
             key = f"{chat}#{numbers[chat]}"
             text = f"{key} {'x' * rnd.choice((20, 20, 500))}"
-            offers.append(_Offer(kind(id=key, conversation=chat, text=text), numbers[chat]))
+            offers.append(Offer(kind(id=key, conversation=chat, text=text), numbers[chat]))
         yield offers
 
 
 async def produce(post: Post) -> None:
-    diary, done = _Diary(post.journal), _answered_before(post.job)
+    diary, done = Diary(post.journal), _answered_before(post.job)
     await asyncio.gather(*(_produce(post, diary, done, lane) for lane in range(LANES)))
 
 
-async def _produce(post: Post, diary: _Diary, done: set[str], lane: int) -> None:
+async def _produce(post: Post, diary: Diary, done: set[str], lane: int) -> None:
     luck = random.Random()
     offers = _offers(post.job, lane)
     async for _ in _turns(post, post.job.events_per_s / LANES / 2):
@@ -120,7 +120,7 @@ async def _produce(post: Post, diary: _Diary, done: set[str], lane: int) -> None
             await _append(post, diary, offer, luck)
 
 
-async def _append(post: Post, diary: _Diary, offers: list[_Offer], luck: random.Random) -> None:
+async def _append(post: Post, diary: Diary, offers: list[Offer], luck: random.Random) -> None:
     keys = [each.event.id for each in offers]
     insists = luck.random() < INSISTS_RATE
     durability: Any = "fsync" if luck.random() < FSYNC_RATE else "memory"
@@ -140,14 +140,14 @@ async def _append(post: Post, diary: _Diary, offers: list[_Offer], luck: random.
 # --- by producer sequence -----------------------------------------------------------------------------
 
 
-def _imported(job: Job, position: int) -> _Offer:
+def _imported(job: Job, position: int) -> Offer:
     chat = f"file:{job.name}.{position % 5}"
     event = MessageReceived(id=f"{chat}#{position}", conversation=chat, text=str(position))
-    return _Offer(event, position)
+    return Offer(event, position)
 
 
 async def import_(post: Post) -> None:
-    job, diary = post.job, _Diary(post.journal)
+    job, diary = post.job, Diary(post.journal)
     producer, position = None, 1
     async for _ in _turns(post, job.events_per_s / BATCH):
         try:
@@ -176,7 +176,7 @@ async def import_(post: Post) -> None:
 async def converse(post: Post) -> None:
     """Take users' messages, read what was said, answer: as a bridge's program does."""
     job = post.job
-    diary, done = _Diary(post.journal), _answered_before(job)
+    diary, done = Diary(post.journal), _answered_before(job)
     bridge = await _bridge(post)
     try:
         number = 0
@@ -206,12 +206,12 @@ async def _bridge(post: Post) -> Bridge:
             await clock.sleep(0.1)
 
 
-async def _turn(bridge: Bridge, diary: _Diary, user: str, number: int) -> None:
+async def _turn(bridge: Bridge, diary: Diary, user: str, number: int) -> None:
     """Offer one message until it is taken, and its answer."""
     chat = f"web:{user}"
     key = message_event_id(chat, str(number))
     said = MessageReceived(id=key, conversation=chat, text=key)
-    diary.offer([_Offer(said, 2 * number)])
+    diary.offer([Offer(said, 2 * number)])
     try:
         received = await bridge.receive("web", user, key, message_id=number)
         assert received is not None
@@ -224,7 +224,7 @@ async def _turn(bridge: Bridge, diary: _Diary, user: str, number: int) -> None:
         page = await bridge.history(received.session, LOOKED_BACK)
         diary.look(key, any(each.event.id == key for each in page.entries))
     answer = MessageQueued(id=f"answer {key}", conversation=chat, text=f"to {key}")
-    diary.offer([_Offer(answer, 2 * number + 1)])
+    diary.offer([Offer(answer, 2 * number + 1)])
     try:
         result = await bridge.send(received.session, answer.text, idempotency_key=answer.id)
         diary.acknowledged([answer.id], [[result.partition, result.sequence]])

@@ -11,7 +11,7 @@ line that recorded it.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -131,6 +131,8 @@ class History:
     needs: Sequence[Need] = ()
     whole_readers: Collection[str] = ()
     """Those who must have been given every entry."""
+    errors: Counter[str] = field(default_factory=Counter)
+    """What those who append were told, by code."""
 
     @cached_property
     def at(self) -> dict[Place, Logged]:
@@ -165,11 +167,13 @@ class Recorded(NamedTuple):
     looks: list[Look]
     positions: list[Position]
     needs: list[Need]
+    errors: Counter[str]
+    """By code: what those who append were told."""
 
 
 def read(journals: Iterable[tuple[str, Iterable[str]]]) -> Recorded:
     """Return what processes recorded, each under its name."""
-    found = Recorded([], [], [], [], [], [])
+    found = Recorded([], [], [], [], [], [], Counter())
     for name, lines in journals:
         _Reading(found).take(name, lines)
     return found
@@ -199,6 +203,8 @@ class _Reading:
     def _answer(self, record: dict[str, Any], line: str) -> None:
         """Take what was said of writes; what may have been written stays open, to be offered again."""
         outcome = record["outcome"]
+        if "error" in record:
+            self._found.errors[record["error"]] += 1
         places = record.get("places") or [None] * len(record["keys"])
         for key, place in zip(record["keys"], places, strict=True):
             if outcome != "indeterminate":

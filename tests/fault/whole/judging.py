@@ -47,6 +47,7 @@ async def history_of(log: EventLog, folder: Path) -> History:
         positions=recorded.positions,
         needs=recorded.needs,
         whole_readers={WATCHING},
+        errors=recorded.errors,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 from eventlog import Settings
@@ -68,6 +67,8 @@ class Plan(NamedTuple):
     """Of each process that appends."""
     shortest_gap_s: float = 0.4
     longest_gap_s: float = 1.6
+    longest_s: float = 2.5
+    """How long a fault lasts at most, but for a pause, which outlasts the leases."""
     lease_ttl_ms: int = 800
     link_fault_rate: float = 0.05
     broken: str = ""
@@ -124,9 +125,4 @@ def _lasts_s(plan: Plan, kind: Fault, rnd: random.Random) -> float:
         return plan.lease_ttl_ms / 1000 * rnd.uniform(1.1, 3)
     if kind.startswith("server"):
         return rnd.uniform(0.1, 0.6)
-    return 0.0 if kind == "kill" else rnd.uniform(1, 2.5)
-
-
-def seconds_needed(faults: Sequence[Fault]) -> float:
-    """Return about how long a run takes in which each of the faults strikes once."""
-    return 4 + 2.5 * len(faults)
+    return 0.0 if kind == "kill" else plan.longest_s * rnd.uniform(0.4, 1)

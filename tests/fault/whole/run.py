@@ -6,10 +6,11 @@ import asyncio
 import itertools
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from eventlog import EventLog
 from eventlog.errors import EventLogError
@@ -20,7 +21,7 @@ from tests.fault.whole import disk
 from tests.fault.whole.anomalies import Totals, anomalies
 from tests.fault.whole.history import History
 from tests.fault.whole.judging import history_of, unequal_models
-from tests.fault.whole.plan import FAULTS, Plan
+from tests.fault.whole.plan import FAULTS, Fault, Plan
 from tests.fault.whole.watching import Watch
 from tests.fault.whole.world import World
 from tests.proxy import FaultyProxy
@@ -37,8 +38,8 @@ class Report:
 
     plan: Plan
     folder: Path
-    faults: Counter[str]
-    link_faults: Counter[str]
+    faults: Mapping[Fault, int]
+    link_faults: Mapping[str, int]
     history: History
     anomalies: list[Anomaly]
 
@@ -60,7 +61,7 @@ class Report:
             f"faults {_counts(self.faults)}",
             f"on the way {_counts(self.link_faults)}",
             f"writes: {totals.acknowledged:,} acknowledged, {totals.indeterminate:,} indeterminate,"
-            f" {totals.refused:,} refused",
+            f" {totals.refused:,} refused; appends failed by {_counts(history.errors)}",
             f"in the log: {_counts(kinds)}; trimmed {self._trimmed_count():,} of"
             f" {sum(history.heads.values()):,}",
             f"deliveries: {taken[True]:,} taken by the platform, {taken[False]:,} refused;"
@@ -85,7 +86,7 @@ class Report:
                 yield f"{name}: {len(found)} in all"
 
 
-def _counts(counts: Counter[str]) -> str:
+def _counts(counts: Mapping[Any, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items())) or "none"
 
 
@@ -117,8 +118,7 @@ async def run(plan: Plan, folder: Path) -> Report:
         found = [*await _come_to_rest(watch, world), *_crashes(world)]
         history = await history_of(log, folder)
         found += [*anomalies(history), *await unequal_models(log)]
-        counts = Counter({str(fault): count for fault, count in world.counts.items()})
-        return Report(plan, folder, counts, link.faults, history, found)
+        return Report(plan, folder, world.counts, link.faults, history, found)
 
 
 async def _has_begun(log: EventLog) -> bool:

@@ -19,6 +19,7 @@ from tests.fault.journal import JournalFile
 from tests.fault.whole.reading import DELIVERING, WATCHING
 
 INTERVAL_S = 0.2
+GROUPS = DELIVERING, WATCHING
 
 
 class Watch:
@@ -43,7 +44,7 @@ class Watch:
         for partition, head in enumerate(await self._log.heads()):
             self._position(f"head {partition}", head.n)
             self._position(f"log's begin {partition}", firsts[partition])
-        for group in (DELIVERING, WATCHING):
+        for group in GROUPS:
             for each in (await group_status(self._log, group)).partitions:
                 self._position(f"group {group} {each.partition}", each.delivered.n)
         archived = await asyncio.to_thread(self._catalogue.scan)
@@ -100,12 +101,16 @@ class Watch:
             return not await self.left()
         return False
 
-    async def left(self) -> list[str]:
-        """Return what is left to be done, in words."""
+    async def _unhandled(self) -> list[str]:
         found = []
-        for group in (DELIVERING, WATCHING):
+        for group in GROUPS:
             status = await group_status(self._log, group)
             found += [f"{group}: {each}" for each in status.partitions if each.lag_count]
+        return found
+
+    async def left(self) -> list[str]:
+        """Return what is left to be done, in words."""
+        found = await self._unhandled()
         for partition, head in enumerate(await self._log.heads()):
             shelf = await self._models.shelf(partition)
             found += [

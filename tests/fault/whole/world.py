@@ -209,11 +209,11 @@ class World:
 
     def _holds_nothing_back(self) -> bool:
         """Return whether no sync is under way, behind which a server would hold writes back."""
-        return self._info("persistence")["aof_pending_bio_fsync"] == 0
+        return not self._info("persistence")["aof_pending_bio_fsync"]
 
     def _writes(self) -> bool:
         try:
-            return self._info("persistence")["aof_last_write_status"] == "ok"
+            return bool(self._info("persistence")["aof_last_write_status"] == "ok")
         except RedisError:
             return False
 
