@@ -95,4 +95,3 @@ class GroupReader:
                     f"group {self._group!r} is gone from partition {self._partition}.",
                     remedy="It is created again at its checkpoint when its reader starts anew.",
                 ) from None
-

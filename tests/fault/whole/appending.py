@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from bridge import Bridge
 from bridge.place import message_event_id
 from eventlog import MessageQueued, MessageReceived
-from eventlog.errors import EventLogError, LogUnavailable, ProducerGap
+from eventlog.errors import EventLogError, LogUnavailable, ProducerGap, UnsupportedDurability
 from eventlog.event import Event
 from tests.fault.journal import JournalFile, records
 from tests.fault.whole.job import Job, Post
@@ -130,7 +130,9 @@ async def _append(post: Post, diary: Diary, offers: list[Offer], luck: random.Ra
             results = await post.log.append([each.event for each in offers], durability=durability)
         except EventLogError as error:
             diary.failed(keys, error)
-            if post.stop.is_set() or not (insists and isinstance(error, LogUnavailable)):
+            if isinstance(error, UnsupportedDurability):
+                durability = "memory"  # the server is at `everysec` just now
+            elif post.stop.is_set() or not (insists and isinstance(error, LogUnavailable)):
                 return
         else:
             diary.acknowledged(keys, [[each.partition, each.sequence] for each in results])
