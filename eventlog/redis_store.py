@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
@@ -90,8 +91,10 @@ class RedisStore:
         """
         replies = await self._append_and_ask(keys, packed, durability, barrier)
         if not self._is_confirmed(durability, replies[2]) and isinstance(replies[2], dict):
-            # The server was started anew meanwhile, and syncs each second: it is told again.
-            replies = await self._append_and_ask(keys, packed, durability, barrier)
+            # The server was started anew meanwhile, and syncs each second: ours is told again. It has
+            # the events, so that another's refusal leaves them unconfirmed.
+            with suppress(UnsupportedDurability):
+                replies = await self._append_and_ask(keys, packed, durability, barrier)
         if not self._is_confirmed(durability, replies[2]):
             what = "to disk" if durability == "fsync" else "to a replica"
             raise LogUnavailable(

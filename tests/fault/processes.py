@@ -50,6 +50,10 @@ class StruckProcess:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
     def strike(self, kind: StrikeKind) -> None:
         """Kill, pause or release the process."""
         numbers = {"kill": signal.SIGKILL, "pause": signal.SIGSTOP, "release": signal.SIGTERM}

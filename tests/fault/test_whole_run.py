@@ -12,11 +12,11 @@ from tests.fault.whole.world import LINK_FAULTS
 
 QUICK = Plan(
     seed=1,
-    seconds=9,
+    seconds=8,
     roles=("producer", "importer", "bridge", "worker", "projector", "archiver", "trimmer"),
-    shortest_gap_s=0.1,
-    longest_gap_s=0.3,
-    longest_s=1.0,
+    shortest_gap_s=0.05,
+    longest_gap_s=0.2,
+    longest_s=0.8,
 )
 
 

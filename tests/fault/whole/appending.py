@@ -58,8 +58,11 @@ class Diary:
         self._journal.write("answer", outcome="acknowledged", keys=keys, places=places)
 
     def failed(self, keys: Sequence[str], error: EventLogError) -> None:
-        """What was not reached, or did not answer, may have been written; all else was refused."""
-        is_open = isinstance(error, LogUnavailable)
+        """What was not reached, or did not answer, may have been written; all else was refused.
+
+        Of a list, what falls into another partition may be there when one refuses its durability.
+        """
+        is_open = isinstance(error, (LogUnavailable, UnsupportedDurability))
         outcome = "indeterminate" if is_open else "refused"
         self._journal.write("answer", outcome=outcome, keys=keys, error=error.code)
 

@@ -245,7 +245,14 @@ class World:
         try:
             eventually_sync(self._have_ended, timeout_s=30)
         except AssertionError as error:
-            return [f"did not end in order: {str(error)[-3000:]}"]
+            late = [slot for slot in self.slots if slot.process.is_running]
+            return [
+                f"did not end in order: {str(error)[-3000:]}",
+                *(
+                    f"{slot.job.name} is still there: {slot.process.said()[-1500:]}"
+                    for slot in late
+                ),
+            ]
         return []
 
     def _have_ended(self) -> bool:
