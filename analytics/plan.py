@@ -15,6 +15,7 @@ from eventlog.connection import in_our_words
 from eventlog.errors import HistoryGap
 from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
+from eventlog.scripts import load_script
 
 
 class Plans:
@@ -33,19 +34,19 @@ class Plans:
         plan then: whoever plans that start anew must find the file.
         """
         cut = await self._cut(partition, position, head)
+        fix = load_script("analytics", "plan_fix")
         key, start = self._log.keys.archive_plan(partition), str(position.n)
         with in_our_words(self._log.settings):
-            await self._log.client.hsetnx(key, start, str(cut))
-            planned = await self._log.client.hget(key, start)
+            planned = int(await fix(self._log.client, [key], [start, str(cut)]))
         coverage = await asyncio.to_thread(self._catalogue.coverage, partition)
-        if planned is None or coverage.position != position:
+        if coverage.position != position:
             await self.forget(partition, position)
             return None
         # A plan beyond the log is from before the server's data were restored from a backup.
-        if int(planned) > cut and int(planned) > (await self._log.heads())[partition].n:
+        if planned > cut and planned > (await self._log.heads())[partition].n:
             await self.forget(partition, position)
             return None
-        return int(planned)
+        return planned
 
     async def forget(self, partition: int, position: EntryId) -> None:
         """Drop the plan of the segment after `position`."""

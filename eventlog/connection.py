@@ -39,6 +39,8 @@ class ServerInfo(NamedTuple):
     version: tuple[int, ...]
     is_appendonly: bool
     has_waitaof: bool
+    """Whether it has a WAITAOF that can be believed. Valkey's, and Redis's from 7.4 up to 8.0, confirms at
+    `appendfsync everysec` before the sync (github.com/redis/redis/pull/13793)."""
     is_cluster: bool
     is_replica: bool
     eviction_policy: str
@@ -109,7 +111,7 @@ def parse_server(info: Mapping[str, Any]) -> ServerInfo:
         name=name,
         version=version,
         is_appendonly=bool(info.get("aof_enabled")),
-        has_waitaof=name == "valkey" or version >= (7, 2),
+        has_waitaof=name == "redis" and ((7, 2) <= version < (7, 4) or version >= (8, 0)),
         is_cluster=bool(info.get("cluster_enabled")),
         is_replica=info.get("role") == "slave",
         eviction_policy=str(info.get("maxmemory_policy", "unknown")),

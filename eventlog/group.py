@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -13,6 +11,7 @@ from eventlog.errors import HistoryGap
 from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
+from eventlog.scripts import Argument, load_script
 
 _log = get_logger("group")
 
@@ -58,13 +57,10 @@ class GroupReader:
 
     async def create(self, position: EntryId) -> bool:
         """Create the group after `position`; return False where it is there already."""
-        with in_our_words(self._log.settings), _accepting("BUSYGROUP"):
-            await self._log.client.execute_command(
-                "XGROUP", "CREATE", self._stream, self._group, str(position), "MKSTREAM",
-                "ENTRIESREAD", position.n,
-            )  # fmt: skip
-            return True
-        return False
+        create = load_script("eventlog", "group_create")
+        with in_our_words(self._log.settings):
+            arguments: list[Argument] = [self._group, str(position), position.n]
+            return bool(await create(self._log.client, [self._stream], arguments))
 
     async def check(self, position: EntryId) -> EntryId:
         """Return the partition's head. Raises HistoryGap where the log ends before `position`."""
@@ -99,13 +95,3 @@ class GroupReader:
                     f"group {self._group!r} is gone from partition {self._partition}.",
                     remedy="It is created again at its checkpoint when its reader starts anew.",
                 ) from None
-
-
-@contextmanager
-def _accepting(code: str) -> Iterator[None]:
-    """Take an answer of that code for success."""
-    try:
-        yield
-    except ResponseError as error:
-        if not str(error).startswith(code):
-            raise

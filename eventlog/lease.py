@@ -84,6 +84,7 @@ class LeaseKeeper:
         self._log = log
         self._ttl_ms = log.settings.lease_ttl_ms
         self._renewed_s = float("-inf")
+        self._announce = load_script("eventlog", "member_announce")
         self._acquire = load_script("eventlog", "lease_acquire")
         self._release = load_script("eventlog", "lease_release")
 
@@ -168,16 +169,17 @@ class LeaseKeeper:
 
         The server's clock decides who lives.
         """
-        key, now_ms = self._log.keys.members(self.group), await self._now_ms()
-        stale_ms = now_ms + self._ttl_ms - self._ttl_ms * FRESH_BEATS // BEATS_PER_TTL
+        fresh_ms = self._ttl_ms * FRESH_BEATS // BEATS_PER_TTL
+        now_ms, members = await self._announce(
+            self._log.client,
+            [self._log.keys.members(self.group)],
+            [self.owner, self._ttl_ms, fresh_ms],
+        )
         pipeline = self._log.client.pipeline(transaction=False)
-        pipeline.zadd(key, {self.owner: now_ms + self._ttl_ms})
-        pipeline.zremrangebyscore(key, "-inf", now_ms)
-        pipeline.execute_command("ZRANGE", key, f"({stale_ms}", "+inf", "BYSCORE")
         for partition in range(self._log.partition_count):
             lease = self._log.keys.lease(partition, self.group)
             pipeline.execute_command("HMGET", lease, "owner", "expires_ms")
-        _, _, members, *leases = await pipeline.execute()
+        leases = await pipeline.execute()
         return [member.decode() for member in members], [_owner(held, now_ms) for held in leases]
 
     async def _now_ms(self) -> int:

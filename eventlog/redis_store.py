@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
@@ -30,6 +31,9 @@ from eventlog.scripts import load_script
 from eventlog.settings import Durability, Settings, mask_url
 
 RETRY_BASE_S = 0.05
+ALWAYS = "always"
+ASK_POLICY = ("CONFIG GET", "appendfsync")
+"""Asked behind an append whose reply says that it is synced, if the server still syncs always."""
 _FINAL = (OutOfMemory, UnsupportedDurability)
 
 T = TypeVar("T")
@@ -68,6 +72,8 @@ class RedisStore:
             if isinstance(client, ClusterClient)
             else None
         )
+        self._syncs_always = False
+        """Whether the server synced before it replied, when it was asked last."""
         self._script = load_script("eventlog", "append")
         self._append_keys = [keys.append(p) for p in range(partition_count)]
 
@@ -101,23 +107,38 @@ class RedisStore:
 
         A duplicate writes nothing, yet its original may not be durable: hence the barrier.
         """
+        replies = await self._append_and_ask(keys, packed, durability, barrier)
+        if not self._is_confirmed(durability, replies[2]) and isinstance(replies[2], dict):
+            # The server was started anew meanwhile, and syncs each second: ours is told again. It has
+            # the events, so that another's refusal leaves them unconfirmed.
+            with suppress(UnsupportedDurability):
+                replies = await self._append_and_ask(keys, packed, durability, barrier)
+        if not self._is_confirmed(durability, replies[2]):
+            what = "to disk" if durability == "fsync" else "to a replica"
+            raise LogUnavailable(
+                f"the events were appended, but their way {what} was not confirmed in time.",
+                remedy="Append them again (it is safe), or ask for durability='memory'.",
+            )
+        return replies[0]
+
+    async def _append_and_ask(
+        self, keys: list[str], packed: bytes, durability: Durability, barrier: str
+    ) -> list[Any]:
+        """Return the replies to the script, the barrier, and what confirms both."""
         confirm = await self._confirmation(durability)
         for command in ("EVALSHA", "EVAL"):
             source = self._script.digest if command == "EVALSHA" else self._script.source
             pipeline = self.client.pipeline(transaction=False)
             pipeline.execute_command(command, source, len(keys), *keys, packed)
-            if confirm:
-                pipeline.execute_command("SET", barrier, "")
-                pipeline.execute_command(*confirm)
+            pipeline.execute_command("SET", barrier, "")
+            pipeline.execute_command(*confirm)
             replies = await pipeline.execute(raise_on_error=False)
             if not isinstance(replies[0], NoScriptError):
                 break
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
-        if confirm:
-            self._check_confirmed(durability, replies[2])
-        return replies[0]
+        return replies
 
     async def _confirmation(self, durability: Durability) -> tuple[str | int, ...]:
         timeout_ms = self._settings.longest_block_ms
@@ -128,28 +149,33 @@ class RedisStore:
                 "the server keeps no append-only file, so nothing reaches its disk in time.",
                 remedy="Run `CONFIG SET appendonly yes` and open the log again.",
             )
-        if self._server.has_waitaof:
-            return ("WAITAOF", 1, 0, timeout_ms)
-        policies = [
+        if not self._syncs_always and await self._sync_policy() != ALWAYS:
+            if self._server.has_waitaof:
+                return ("WAITAOF", 1, 0, timeout_ms)
+            if self._settings.url is not None:
+                version = ".".join(map(str, self._server.version))
+                raise UnsupportedDurability(
+                    f"{self._server.name} {version} cannot be believed when it confirms an fsync.",
+                    remedy="Run `CONFIG SET appendfsync always` and write it into its config file,"
+                    " or use Redis >= 8.",
+                )
+            await self.client.config_set("appendfsync", ALWAYS)  # the embedded one is ours
+        self._syncs_always = True
+        return ASK_POLICY
+
+    async def _sync_policy(self) -> str | None:
+        """Return how all servers sync, None where they differ or one does not say."""
+        policies = {
             (await node.config_get("appendfsync")).get("appendfsync")
             for node in await nodes_of(self.client)
-        ]
-        if set(policies) == {"always"}:
-            return ()
-        raise UnsupportedDurability(
-            f"{self._server.name} {'.'.join(map(str, self._server.version))} cannot confirm an fsync.",
-            remedy="Use Redis >= 7.2 or Valkey, or `CONFIG SET appendfsync always`.",
-        )
+        }
+        return policies.pop() if len(policies) == 1 else None
 
-    @staticmethod
-    def _check_confirmed(durability: Durability, reply: Any) -> None:
-        confirmed = reply[0] if durability == "fsync" else reply
-        if confirmed < 1:
-            what = "to disk" if durability == "fsync" else "to a replica"
-            raise LogUnavailable(
-                f"the events were appended, but their way {what} was not confirmed in time.",
-                remedy="Append them again (it is safe), or ask for durability='memory'.",
-            )
+    def _is_confirmed(self, durability: Durability, reply: Any) -> bool:
+        if isinstance(reply, dict):  # at `always` the replies came after the sync
+            self._syncs_always = reply.get("appendfsync") == ALWAYS
+            return self._syncs_always
+        return bool((reply[0] if durability == "fsync" else reply) >= 1)
 
     async def read(
         self, partition: int, after: EntryId, before: EntryId | None, limit: int

@@ -116,7 +116,11 @@ def _name(function: ast.expr) -> str:
 
 
 def header_faults(path: str, source: str) -> list[str]:
-    """Return what the header of a script lacks: KEYS, ARGV where it has any, Returns."""
+    """Return what the header of a script lacks: KEYS, ARGV where it has any, Returns.
+
+    Before it there may be a line of flags for the server.
+    """
+    source = re.sub(r"^#!lua flags=\S+\n", "", source)
     header, _, body = source.partition("--]]")
     if not header.startswith("--[[") or not body:
         return [f"{path}: does not start with a --[[ header --]]"]

@@ -69,6 +69,10 @@ class FaultyProxy:
         assert self._server is not None
         return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
+    def arm(self, faults: Sequence[str]) -> None:
+        """Break exchanges in these ways from now on; in none, where there is none."""
+        self.is_armed, self._kinds = bool(faults), tuple(faults)
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing is on its way that nobody waits for any more."""

@@ -86,11 +86,15 @@ class RawServer:
 
     @property
     def is_running(self) -> bool:
-        return self._process is not None
+        """Whether it was started and has not ended by itself."""
+        return self._process is not None and self._process.poll() is None
 
     def start(self) -> Self:
         """Return when the server answers, also after `stop` or `kill`."""
-        self._process = subprocess.Popen(self._command(), stdout=subprocess.DEVNULL)
+        # Signals that Python ignores it ignores as well: of a write beyond a limit it hears by errno.
+        self._process = subprocess.Popen(
+            self._command(), stdout=subprocess.DEVNULL, restore_signals=False
+        )
         try:
             eventually_sync(self._answers)
         except BaseException:

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[ Move what is pending from one consumer to another; remove the first when it has nothing left.
 
 KEYS  1 lease   2 stream   3 work  (one slot)

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[ Deliver entries to the owner of a partition.
 
 KEYS  1 lease   2 stream   3 work  (one slot)

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[ Make a group that was lost again, with all that was pending.
 
 KEYS  1 lease   2 stream   3 work   4 blocked   5.. lines of the conversations of `blocked`  (one slot)

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[ Settle entries of one group and partition: all of it, or nothing.
 
 KEYS  1 lease   2 work   3 attempts   4 blocked   5..11 as append.lua has them, the stream first

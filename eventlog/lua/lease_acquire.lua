@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[ Take or renew the lease of a group on a partition.
 
 KEYS  1 lease

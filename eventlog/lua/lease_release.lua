@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[ Give a lease back, so that another member need not wait for its expiry.
 
 KEYS  1 lease

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[ Apply a folded batch to the read models of one partition: all of it, or nothing.
 
 KEYS  1 lease   2 shelf   3 stream   4.. documents, indexes, facets, departures, feeds, counts of

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[ Take documents and feeds of one build out of Redis: all of them, or none.
 
 KEYS  1 lease   2 shelf   3 documents   4 departures   5 counts of items dropped from feeds

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[ Begin a build beside the serving one, unless one is in the making.
 
 KEYS  1 shelf

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[ Let builds serve from the start of the log, on a shelf that has nothing yet.
 
 KEYS  1 shelf

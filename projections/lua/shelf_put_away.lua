@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[ Take a build off the shelf, if it is there in the role named.
 
 KEYS  1 shelf

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[ Let a build that is in the making serve. What served is the previous one then.
 
 KEYS  1 shelf   2 stream   (one slot)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from eventlog.connection import in_our_words
+from eventlog.errors import OutOfMemory
 from eventlog.log import EventLog
 
 
@@ -23,7 +25,7 @@ class Reports:
         self._log = log
 
     async def write(self, reports: Mapping[int, Report]) -> None:
-        """Renew reports, all in one round trip."""
+        """Renew reports, all in one round trip. A server that is full is not told."""
         if not reports:
             return
         pipeline = self._log.client.pipeline(transaction=False)
@@ -32,7 +34,7 @@ class Reports:
             rate_per_s, error = f"{report.rate_per_s:.1f}", report.error or ""
             pipeline.execute_command("HSET", key, "rate_per_s", rate_per_s, "error", error)
             pipeline.pexpire(key, self._log.settings.lease_ttl_ms)
-        with in_our_words(self._log.settings):
+        with suppress(OutOfMemory), in_our_words(self._log.settings):
             await pipeline.execute()
 
     async def read(self, partition: int) -> Report | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,6 @@ from typing import Any
 import pytest
 
 from eventlog import START, EntryId, Event, EventLog, MessageReceived, SessionTouched
-from eventlog.connection import check_server
 from eventlog.errors import (
     EventLogError,
     LogUnavailable,
@@ -111,11 +112,6 @@ class TestWindow:
         assert await calls_of(one, "pexpireat") <= before + 1  # the minute may turn meanwhile
 
 
-async def has_waitaof(log: EventLog) -> bool:
-    """Return whether the server can say what has reached its disk."""
-    return (await check_server(log.client)).has_waitaof
-
-
 async def calls_of(log: EventLog, command: str) -> int:
     stats = await log.client.info("commandstats")
     return int(stats.get(f"cmdstat_{command}", {"calls": 0})["calls"])
@@ -180,13 +176,14 @@ class TestCoalescing:
     async def test_callers_of_unlike_durability_are_kept_apart(self, tmp_path: Path):
         with RawServer(tmp_path, appendonly="yes", appendfsync="always") as server:
             async with EventLog.open(server.url, partition_count=1) as log:
+                asked = await calls_of(log, "config|get")
                 levels: list[Any] = ["memory", "fsync"] * 20
                 results = await asyncio.gather(
                     *(log.append(message(n), durability=level) for n, level in enumerate(levels))
                 )
                 assert [r.sequence for r in results] == list(range(1, 41))
-                # Redis 7.0 has none: there `always` says it all.
-                assert await calls_of(log, "waitaof") == (20 if await has_waitaof(log) else 0)
+                # One asks how the server syncs; each then makes sure that it still does.
+                assert await calls_of(log, "config|get") - asked == 21
 
 
 class TestMemory:
@@ -260,37 +257,51 @@ class TestDurability:
         with RawServer(tmp_path, appendonly="yes", appendfsync="always") as server:
             async with EventLog.open(server.url, partition_count=1) as log:
                 await log.append(message())
+                asked = await calls_of(log, "config|get")
                 event = message()
                 first = await log.append(event, durability="fsync")
                 assert await log.append(event, durability="fsync") == first._replace(duplicate=True)
                 producer = await log.producer("p", durability="fsync")
                 assert await producer.append([(1, message()), (2, message())]) == 2
-                assert await calls_of(log, "waitaof") == (3 if await has_waitaof(log) else 0)
+                assert await calls_of(log, "config|get") - asked == 4
             server.kill()
             server.start()
             async with EventLog.open(server.url) as log:
                 assert [i.n for i in await ids(log)] == [1, 2, 3, 4]
 
+    async def test_a_server_that_confirms_before_it_syncs_is_not_believed(self, tmp_path: Path):
+        with RawServer(tmp_path, appendonly="yes", appendfsync="everysec") as server:
+            async with EventLog.open(server.url, partition_count=1) as log:
+                with pytest.raises(UnsupportedDurability, match="appendfsync always"):
+                    await log.append(message(), durability="fsync")
+                assert await log.heads() == [START]
+
     async def test_what_the_disk_has_not_is_not_confirmed_even_when_sent_again(self, tmp_path):
-        # With appendfsync no the server never says that anything reached the disk.
-        with RawServer(tmp_path, appendonly="yes", appendfsync="no", hz=500) as server:
-            async with EventLog.open(
-                server.url, partition_count=1, command_timeout_s=0.25, max_retries=0
-            ) as log:
+        with RawServer(tmp_path, appendonly="yes", appendfsync="always") as server:
+            async with EventLog.open(server.url, partition_count=1, max_retries=0) as log:
+                await log.append(message(), durability="fsync")
+                await log.client.config_set("appendfsync", "everysec")
                 event = message()
-                if not await has_waitaof(log):
-                    with pytest.raises(UnsupportedDurability, match="cannot confirm an fsync"):
-                        await log.append(event, durability="fsync")
-                    assert await log.heads() == [START]
-                    return
-                for _ in range(3):
-                    with pytest.raises(LogUnavailable, match="to disk was not confirmed"):
-                        await log.append(event, durability="fsync")
-                # Over a connection that has written nothing itself.
-                await log.client.connection_pool.disconnect()
                 with pytest.raises(LogUnavailable, match="to disk was not confirmed"):
                     await log.append(event, durability="fsync")
-                assert len(await ids(log)) == 1
+                with pytest.raises(UnsupportedDurability):
+                    await log.append(event, durability="fsync")
+                await log.client.config_set("appendfsync", "always")
+                assert (await log.append(event, durability="fsync")).duplicate
+                assert len(await ids(log)) == 2
+
+    async def test_the_embedded_server_syncs_always_from_the_first_one_on(self, tmp_path: Path):
+        async with EventLog.open(data_dir=str(tmp_path), partition_count=1) as log:
+            await log.append(message())
+            assert await log.client.config_get("appendfsync") == {"appendfsync": "everysec"}
+            await log.append(message(), durability="fsync")
+            assert await log.client.config_get("appendfsync") == {"appendfsync": "always"}
+            assert log._embedded is not None
+            assert log._embedded.pid is not None
+            os.kill(log._embedded.pid, signal.SIGKILL)  # the next one begins as this did
+            await log.append(message(), durability="fsync")
+            assert await log.client.config_get("appendfsync") == {"appendfsync": "always"}
+            assert [i.n for i in await ids(log)] == [1, 2, 3]
 
     async def test_without_an_append_only_file_fsync_is_refused_before_writing(self, tmp_path):
         with RawServer(tmp_path) as server:

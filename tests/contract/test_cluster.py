@@ -18,7 +18,6 @@ from bridge.erasing import erase
 from consumers import Worker
 from consumers.groups import groups
 from eventlog.cluster import ClusterClient
-from eventlog.connection import check_server
 from eventlog.errors import ConfigurationError, VersionConflict
 from eventlog.log import EventLog
 from eventlog.settings import Durability
@@ -131,11 +130,14 @@ async def test_a_tail_follows_partitions_of_several_nodes(log: EventLog):
 async def test_an_append_is_confirmed_by_the_node_that_took_it(
     log: EventLog, durability: Durability
 ):
-    if durability == "fsync" and not (await check_server(log.client)).has_waitaof:
-        pytest.skip("Redis 7.0 confirms it with `appendfsync always` alone")
+    nodes = await nodes_of(log.client)
+    for node in nodes:  # what confirms `fsync` on any server
+        await node.config_set("appendfsync", "always")
     results = await asyncio.gather(
         *(log.append(message(n), durability=durability) for n in range(30))
     )
+    for node in nodes:
+        await node.config_set("appendfsync", "everysec")
     assert len({each.partition for each in results}) == PARTITIONS
 
 

@@ -378,10 +378,11 @@ class TestFitness:
             ({"redis_version": "6.2.14"}, False, False),
             ({"redis_version": "7.0.15"}, True, False),
             ({"redis_version": "7.2.5"}, True, True),
+            ({"redis_version": "7.4.2"}, True, False),
             ({"redis_version": "8.4.0"}, True, True),
-            ({"redis_version": "7.2.4", "valkey_version": "7.2.9"}, False, True),
-            ({"redis_version": "7.2.4", "valkey_version": "8.0.0"}, True, True),
-            ({"redis_version": "7.2.4", "valkey_version": "9.1.2-rc1"}, True, True),
+            ({"redis_version": "7.2.4", "valkey_version": "7.2.9"}, False, False),
+            ({"redis_version": "7.2.4", "valkey_version": "8.0.0"}, True, False),
+            ({"redis_version": "7.2.4", "valkey_version": "9.1.2-rc1"}, True, False),
         ],
     )
     def test_versions(self, info, is_fit, has_waitaof):

@@ -274,7 +274,8 @@ def scripts() -> str:
     """Return every Lua script with what its header says first."""
     rows = []
     for path in sorted(ROOT.glob("*/lua/*.lua")):
-        words = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("--[[").strip()
+        lines = path.read_text(encoding="utf-8").splitlines()
+        words = next(line for line in lines if line.startswith("--[[")).removeprefix("--[[").strip()
         rows.append((f"`{path.relative_to(ROOT).as_posix()}`", words))
     return table(("script", "does"), rows)
 

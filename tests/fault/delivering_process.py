@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 
 import msgspec
@@ -14,7 +13,7 @@ import msgspec
 from consumers import DeliveryHandlers, Retry, Worker
 from consumers.senders.webhook import WebhookSender
 from eventlog import Settings
-from tests.fault.handling_process import opened, told_to_stop
+from tests.fault.processes import opened, report_on_standard_error, told_to_stop
 
 GROUP = "delivery"
 ATTEMPTS = 2
@@ -36,5 +35,5 @@ async def main(url: str, owner: str, settings: str, receiver: str) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(relativeCreated)d %(name)s %(message)s")
+    report_on_standard_error()
     asyncio.run(main(*sys.argv[1:]))

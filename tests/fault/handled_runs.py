@@ -29,7 +29,8 @@ from eventlog import EventLog
 from eventlog.entry import Entry
 from eventlog.errors import LogUnavailable
 from eventlog.vocabulary import DeadLetterParked
-from tests.fault.handling_anomalies import Anomaly, anomalies
+from tests.fault.anomaly import Anomaly
+from tests.fault.handling_anomalies import anomalies
 from tests.fault.handling_fleet import FAULTS, Fault, Fleet, Plan, produce, strikes
 from tests.fault.handling_history import History, Journal, Logged, Sent, Span
 from tests.fault.handling_process import GROUP, TYPES, WorkAnswered, WorkEchoed, WorkGiven

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
+from tests.fault.anomaly import Anomaly
 from tests.fault.handling_history import NEVER_NS, History, Journal, Sent, Span
 
 WORKER_DIED = "worker_died"
@@ -14,16 +14,6 @@ WORKER_DIED = "worker_died"
 
 MIN_BEGINS = 3
 """So often at least it was begun: its strikes, beside the one of which nobody knows."""
-
-
-class Anomaly(NamedTuple):
-    """Something that must not be."""
-
-    name: str
-    about: str
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.about}"
 
 
 def anomalies(history: History) -> list[Anomaly]:

@@ -20,8 +20,8 @@ from tests.fault.handling_process import (
     Conduct,
     HandlingProcess,
     WorkGiven,
-    opened,
 )
+from tests.fault.processes import opened
 from tests.proxy import FaultyProxy
 from tests.support import RawServer, eventually
 

@@ -20,12 +20,13 @@ its attempts, at its last sign of life.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
+
+from tests.fault.journal import records
 
 NS_PER_MS = 1_000_000
 NEVER_NS = 1 << 63
@@ -168,10 +169,7 @@ def read_journal(process: str, lines: Iterable[str], *, has_faulty_link: bool = 
     """Return what a process wrote: lines of JSON, the last of which may be cut short."""
     attempts: dict[int, Attempt] = {}
     signs: list[int] = []
-    for line in lines:
-        if not line.endswith("\n"):
-            break
-        record = json.loads(line)
+    for _, record in records(lines):
         signs.append(record["at_ns"])
         match record["what"]:
             case "begin":

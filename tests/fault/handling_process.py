@@ -8,14 +8,8 @@ goes into the journal as it begins and as it ends, and a sign of life every few 
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
-import os
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -23,17 +17,17 @@ from typing import Literal
 import msgspec
 
 from consumers import Context, Handlers, Limits, Retry, Worker
-from eventlog import Event, EventLog, Settings
-from eventlog.errors import AttemptFailed, LogUnavailable
+from eventlog import Event, Settings
+from eventlog.errors import AttemptFailed
 from eventlog.tasks import end
 from tests.fault.handling_history import Journal, read_journal
-from tests.fault.projecting_process import ProjectingProcess
+from tests.fault.journal import JournalFile
+from tests.fault.processes import StruckProcess, opened, report_on_standard_error, told_to_stop
 
 GROUP = "answering"
 ATTEMPTS = 3
 TIMEOUT_S = 0.4
 SIGN_OF_LIFE_S = 0.02
-AWAY_S = 0.05
 
 Conduct = Literal["prompt", "slow", "fails", "never", "refuses", "hangs"]
 """What its handler does: ends at once; after a while; raises at first; always; something permanent;
@@ -75,16 +69,12 @@ TYPES = (WorkGiven, WorkAnswered, WorkEchoed)
 # --- in the process -------------------------------------------------------------------------------
 
 
-class JournalFile:
-    """A journal being written: each record is in the file when the call returns."""
+class AttemptJournal(JournalFile):
+    """The journal of a process that makes attempts."""
 
     def __init__(self, path: str) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        super().__init__(path)
         self._attempt_count = 0
-
-    def write(self, what: str, **fields: str | int) -> None:
-        record = {"what": what, "at_ns": time.time_ns(), **fields}
-        os.write(self._file, json.dumps(record).encode() + b"\n")
 
     @contextmanager
     def attempt(self, key: str) -> Iterator[None]:
@@ -109,7 +99,7 @@ class JournalFile:
             await asyncio.sleep(SIGN_OF_LIFE_S)
 
 
-def handlers_with(journal: JournalFile) -> Handlers:
+def handlers_with(journal: AttemptJournal) -> Handlers:
     """Return handlers that do what the entries say, and record it."""
     handlers = Handlers(
         timeout_s=TIMEOUT_S, retry=Retry(attempts=ATTEMPTS, first_delay_s=0.02, jitter=0)
@@ -145,28 +135,9 @@ async def behave(work: WorkGiven, attempt: int) -> None:
             await asyncio.Event().wait()
 
 
-async def opened(url: str, settings: Settings, types: Sequence[type[Event]] = ()) -> EventLog:
-    """Return the open log, as soon as its server answers."""
-    while True:
-        try:
-            return await EventLog.open(url, settings=settings, types=types)
-        except LogUnavailable as error:
-            logging.info("not yet open: %s", error)
-            await asyncio.sleep(AWAY_S)
-
-
-def told_to_stop() -> asyncio.Event:
-    """Return what SIGTERM sets. The process ends by itself when nobody is left who could send one."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_reader(sys.stdin, os._exit, 1)
-    return stop
-
-
 async def main(url: str, owner: str, settings: str, journal_path: str) -> None:
     stop = told_to_stop()
-    journal = JournalFile(journal_path)
+    journal = AttemptJournal(journal_path)
     living = asyncio.create_task(journal.show_life())
     log = await opened(url, msgspec.json.decode(settings, type=Settings), TYPES)
     limits = Limits(concurrency=20, stop_timeout_s=1.0)
@@ -180,23 +151,7 @@ async def main(url: str, owner: str, settings: str, journal_path: str) -> None:
 # --- seen by the one who started it ---------------------------------------------------------------
 
 
-class WorkerProcess(ProjectingProcess):
-    """A process of any module that takes a URL, its name, and more; seen by the one who started it."""
-
-    def __init__(self, module: str, url: str, owner: str, folder: Path, *arguments: str) -> None:
-        self.owner = owner
-        self.struck = None
-        self._log_file = folder / f"{owner}.log"
-        with self._log_file.open("wb") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", module, url, owner, *arguments],
-                stdin=subprocess.PIPE,  # never written to: it ends with this process
-                stderr=errors,
-                start_new_session=True,  # the terminal's Ctrl-C is for this process alone
-            )
-
-
-class HandlingProcess(WorkerProcess):
+class HandlingProcess(StruckProcess):
     """A worker of a run, and its journal."""
 
     def __init__(
@@ -204,8 +159,8 @@ class HandlingProcess(WorkerProcess):
     ) -> None:
         self._has_faulty_link = has_faulty_link
         self._journal = folder / f"{owner}.jsonl"
-        module, text = "tests.fault.handling_process", msgspec.json.encode(settings).decode()
-        super().__init__(module, url, owner, folder, text, str(self._journal))
+        module, text = "tests.fault.handling_process", msgspec.json.encode(settings)
+        super().__init__(module, owner, folder, url, owner, text, str(self._journal))
 
     def journal(self) -> Journal:
         """Return what it has recorded so far."""
@@ -214,5 +169,5 @@ class HandlingProcess(WorkerProcess):
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(relativeCreated)d %(name)s %(message)s")
+    report_on_standard_error()
     asyncio.run(main(*sys.argv[1:]))

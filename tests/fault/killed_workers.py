@@ -29,7 +29,7 @@ from eventlog import EventLog, Settings
 from eventlog.event import Event
 from projections.folding.letters import GROUP
 from projections.projecting.projector import Projector
-from tests.fault.projecting_process import StrikeKind
+from tests.fault.processes import StrikeKind
 from tests.fault.takeovers import Takeover, Watch
 from tests.fault.worker_fleet import Fleet, Plan
 from tests.projecting import chats_of, oracle, random_events, read_out

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from eventlog import EventLog
 from projections.projecting.projector import Projector
-from tests.fault.projecting_process import StrikeKind, Struck
+from tests.fault.processes import StrikeKind, Struck
 from tests.fault.worker_fleet import Fleet
 
 LOOK_INTERVAL_S = 0.03

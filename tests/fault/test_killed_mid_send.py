@@ -17,7 +17,7 @@ from eventlog import EventLog, MessageQueued, Settings
 from eventlog.errors import LogUnavailable
 from projections.views.dead_letters import DeadLetter, DeadLetters
 from tests.fault.delivering_process import ATTEMPTS, GROUP
-from tests.fault.handling_process import WorkerProcess
+from tests.fault.processes import StruckProcess
 from tests.platforms import OK, Answer, Hold, Platform
 from tests.support import RawServer, eventually
 
@@ -37,16 +37,17 @@ class Bridge:
         self._server = server
         self._platform = platform
         self._folder = folder
-        self.processes: list[WorkerProcess] = []
+        self.processes: list[StruckProcess] = []
 
     def start(self) -> None:
         self.processes.append(
-            WorkerProcess(
+            StruckProcess(
                 "tests.fault.delivering_process",
-                self._server.url,
-                f"bridge-{len(self.processes)}",
+                owner := f"bridge-{len(self.processes)}",
                 self._folder,
-                msgspec.json.encode(SETTINGS).decode(),
+                self._server.url,
+                owner,
+                msgspec.json.encode(SETTINGS),
                 self._platform.url,
             )
         )

@@ -16,7 +16,7 @@ from projections.projecting.projector import Projector
 from projections.storing.batch import Commit, CommitOutcome
 from projections.storing.redis_models import RedisModels
 from tests.fault.killed_workers import TAKEOVER_LIMIT_S, run
-from tests.fault.projecting_process import StrikeKind
+from tests.fault.processes import StrikeKind
 from tests.fault.worker_fleet import Plan, strikes
 from tests.projecting import chats_of, oracle, random_events, read_out
 from tests.support import eventually

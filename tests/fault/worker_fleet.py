@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 from eventlog import Settings
-from tests.fault.projecting_process import ProjectingProcess, StrikeKind, Struck
+from tests.fault.processes import StrikeKind, Struck
+from tests.fault.projecting_process import ProjectingProcess
 from tests.support import eventually
 
 WORKERS = 8
