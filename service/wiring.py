@@ -13,6 +13,7 @@ from analytics.copiers import Copiers
 from analytics.opening import storage_of
 from analytics.past import ArchivedPast
 from analytics.reports import Reports
+from analytics.retention import Policy
 from analytics.sandbox.sandbox import Sandbox
 from analytics.trimmer import Retention
 from analytics.warehouse import Warehouse
@@ -64,9 +65,9 @@ def new_past(log: EventLog) -> ArchivedPast:
     return ArchivedPast(storage_of(log.settings, clock=log.clock))
 
 
-def new_retention(log: EventLog) -> Retention:
+def new_retention(log: EventLog, policy: Policy | None = None) -> Retention:
     """Return what trims the log as its settings say, once it is archived and read by everybody."""
-    return Retention(log, storage_of(log.settings, clock=log.clock))
+    return Retention(log, storage_of(log.settings, clock=log.clock), policy)
 
 
 def open_log(settings: Settings, projections: Iterable[Projection]) -> EventLog:
@@ -185,8 +186,6 @@ class Service:
         self.projections = tuple(projections)
         self.past = new_past(self.log)
         self.projector = Projector(self.log, projections, past=self.past)
-        self.retention = new_retention(self.log)
-        self.archiver = new_archiver(self.log)
         self.reports = Reports([self.settings.reports_path])
         self.is_stopping = False
         self._opened = AsyncExitStack()

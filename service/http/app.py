@@ -13,7 +13,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from service.http import appending, health
+from service.http import (
+    appending,
+    chatting,
+    conversations,
+    health,
+    letters,
+    models,
+    operating,
+    querying,
+    sessions,
+    tickets,
+)
 from service.http.access import Access
 from service.http.endpoint import Endpoint, SegmentRoute, Shared
 from service.http.envelope import REQUEST_ID, Envelope, request_id
@@ -25,7 +36,18 @@ from service.http.refusal import Refusal
 from service.http.tokens import Tokens
 from service.wiring import Service
 
-GROUPS = (health, appending)
+GROUPS = (
+    health,
+    appending,
+    chatting,
+    conversations,
+    sessions,
+    tickets,
+    letters,
+    models,
+    operating,
+    querying,
+)
 """Modules with `routes`, in the order of the document."""
 
 

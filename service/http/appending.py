@@ -41,9 +41,9 @@ class Append(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Appended(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where an event stands; for a duplicate, where the original does."""
 
-    id: str
-    """The event's, which is the idempotency key."""
     duplicate: bool
+    id: str | None = None
+    """The event's, where it was given: the idempotency key."""
     partition: int | None = None
     entry: str | None = None
     """The entry id, `ms-n`; None while it waits in the spool."""
@@ -104,13 +104,13 @@ def _outcome(result: AppendResult) -> str:
     return "spooled" if result.is_spooled else "duplicate" if result.duplicate else "recorded"
 
 
-def appended(event_id: str, result: AppendResult) -> Appended:
+def appended(event_id: str | None, result: AppendResult) -> Appended:
     """Return what is told of an append."""
     if result.is_spooled:
-        return Appended(event_id, duplicate=False, spooled=True)
+        return Appended(duplicate=False, id=event_id, spooled=True)
     return Appended(
-        event_id,
         result.duplicate,
+        event_id,
         result.partition,
         str(result.id),
         result.sequence,

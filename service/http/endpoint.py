@@ -80,7 +80,7 @@ class Endpoint:
         else:
             with shared.slots:
                 working = operation.handler(shared.service, **given)
-                is_reading = operation.method == "GET"
+                is_reading = operation.scope == "read"
                 answer = await (_while_asked(working, request) if is_reading else working)
         await self._response(answer)(scope, receive, send)
 
