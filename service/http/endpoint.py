@@ -28,20 +28,20 @@ class Slots:
     """How many requests are worked on at once; one that finds no place is told to come again."""
 
     def __init__(self, count: int) -> None:
-        self._free = count
+        self.free_count = count
 
     def __enter__(self) -> None:
-        if not self._free:
+        if not self.free_count:
             raise Refusal(
                 "overloaded",
                 "the service has as much to do as it can.",
                 remedy="Try again in a moment.",
                 headers={"Retry-After": "1"},
             )
-        self._free -= 1
+        self.free_count -= 1
 
     def __exit__(self, *_: object) -> None:
-        self._free += 1
+        self.free_count += 1
 
 
 class Shared:
