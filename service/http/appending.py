@@ -16,7 +16,6 @@ from eventlog.event import Event
 from eventlog.settings import Durability
 from eventlog.writer import AppendResult
 from service.http.endpoint import json_response
-from service.http.envelope import request_id
 from service.http.operation import Routes
 from service.http.refusal import Refusal
 from service.wiring import Service
@@ -84,12 +83,11 @@ async def append_events(service: Service, body: Append, request: Request) -> Res
 
 def _event(service: Service, document: EventDocument, place: int) -> Event:
     """Return the event. Raises Refusal, which says which of the list it was."""
-    correlation = {"correlation_id": request_id.get(), **document}
     pointer = f"$.events[{place}]"
     if not isinstance(document.get("type"), str):
         raise Refusal("invalid_body", f"an event has no `type` at {pointer}.", pointer=pointer)
     try:
-        event = service.log.codec.decode(msgspec.json.encode(correlation))
+        event = service.log.codec.decode(msgspec.json.encode(document))
     except UndecodablePayload as error:
         raise Refusal("invalid_body", f"{error.message} At {pointer}.", pointer=pointer) from None
     if event.extra and event.type in service.log.codec.types:

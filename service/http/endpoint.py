@@ -17,7 +17,7 @@ from eventlog.tasks import end
 from service.http.access import Access
 from service.http.counting import Counting
 from service.http.hub import Hub
-from service.http.operation import Operation
+from service.http.operation import STREAM, Operation
 from service.http.reading import Limits, decode_body, decode_segment, read_body, read_parameters
 from service.http.refusal import Refusal
 from service.wiring import Service
@@ -119,7 +119,9 @@ class Endpoint:
             given["body"] = decode_body(await read_body(request, shared.limits), operation.body)
         if operation.takes_request:
             given["request"] = request
-        if operation.scope == "open" or operation.is_stream:
+        if operation.is_stream and request.method == "HEAD":
+            answer: Any = Response(media_type=STREAM)  # it would never end
+        elif operation.scope == "open" or operation.is_stream:
             answer = await operation.handler(shared.service, **given)
         else:
             async with shared.slots:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextvars import Context
 from typing import Literal, NamedTuple
 
 from eventlog.entry import Entry
@@ -144,7 +145,8 @@ class Feed:
             if self.position is None:
                 tail = await self._log.tail(None, partition=self.partition)
                 self.position = self._positions[self.partition] = tail.cursor[self.partition]
-                self._task = asyncio.create_task(self._follow(tail))
+                # It outlives the request that begins it, and is not of it.
+                self._task = asyncio.create_task(self._follow(tail), context=Context())
         self._readers.setdefault(reader.wants.key, set()).add(reader)
         return self.position
 
