@@ -19,7 +19,7 @@ from eventlog.errors import EventLogError, HistoryGap
 from eventlog.event import Event
 from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
-from service.http.endpoint import Shared, Slots
+from service.http.endpoint import Shared
 from service.http.hub import AGAIN_S, Heard, Reader, Wants, frame
 from service.http.place import Place
 from service.http.problem import problem_of
@@ -243,9 +243,8 @@ class EventStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send what there is until it ends or the client goes."""
-        slots: Slots = self._shared.stream_slots
         counting = self._shared.counting
-        async with slots:
+        async with self._shared.stream_slots:
             counting.stream_count += 1
             try:
                 await super().__call__(scope, receive, send)
