@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from bridge.given import EARLIEST_US
 from eventlog.errors import UndecodablePayload
-from eventlog.event import Event
+from eventlog.event import Event, UnknownEvent
 from eventlog.settings import Durability
 from eventlog.writer import AppendResult
 from service.http.endpoint import json_response
@@ -90,7 +90,15 @@ def _event(service: Service, document: EventDocument, place: int) -> Event:
         event = service.log.codec.decode(msgspec.json.encode(document))
     except UndecodablePayload as error:
         raise Refusal("invalid_body", f"{error.message} At {pointer}.", pointer=pointer) from None
-    if event.extra and event.type in service.log.codec.types:
+    is_known = event.type in service.log.codec.types
+    if is_known and isinstance(event, UnknownEvent):
+        raise Refusal(
+            "invalid_body",
+            f"schema {event.schema} of {event.type} at {pointer} is not known here.",
+            remedy="Leave `schema` out, or upgrade the service.",
+            pointer=f"{pointer}.schema",
+        )
+    if is_known and event.extra:
         names = ", ".join(map(repr, sorted(event.extra)))
         raise Refusal(
             "invalid_body",

@@ -63,6 +63,22 @@ class TestAppend:
         assert problem["status"] == 422
         assert await api.log.heads() == [START] * 4
 
+    @pytest.mark.parametrize(
+        ("field", "value"), [("schema", 99), ("occurred_at", 1_700_000_000), ("text", 7)]
+    )
+    async def test_a_field_that_cannot_be_is_named(self, api, field, value):
+        event = {**received("x"), field: value}
+        answer = await api.http.post("/v1/events", json={"events": [event]})
+        assert answer.status_code == 422
+        assert field in answer.json()["detail"]
+        assert answer.json()["pointer"].startswith("$.events[0]")
+
+    async def test_an_event_of_a_type_of_your_own_keeps_its_fields(self, api):
+        event = {"type": "shop.paid", "conversation": "a:1", "amount_cents": 995}
+        assert (await api.http.post("/v1/events", json={"events": [event]})).status_code == 201
+        [entry] = await api.log.read(conversation="a:1")
+        assert (entry.event.type, entry.event.extra) == ("shop.paid", {"amount_cents": 995})
+
     async def test_an_expected_version_that_is_not_is_a_conflict(self, api):
         change = {"type": "session.touched", "conversation": "c", "session": "s"}
         body = {"events": [change], "expected_version": 3}
