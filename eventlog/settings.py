@@ -113,6 +113,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What their streams may take of the server's memory together; None is any amount."""
     lease_ttl_ms: Annotated[int, Meta(ge=100)] = 3000
     """A worker silent for longer loses its partitions to the others."""
+    http_host: str = "127.0.0.1"
+    """Where HTTP listens; any other address than this machine's own needs tokens."""
+    http_port: Annotated[int, Meta(ge=0, le=65535)] = 8420
+    """0 is any that is free."""
+    http_tokens: str | None = None
+    """Who may call, as `read:TOKEN,read+write:TOKEN,admin:sha256=DIGEST`; None: whoever reaches it."""
+    http_tokens_file: str | None = None
+    """The same in a file, one a line."""
+    http_origins: str | None = None
+    """Pages of other origins that may call, as `https://a.example,https://b.example`; None: none."""
+    http_max_body_bytes: Annotated[int, Meta(ge=1024)] = 8 * 1024 * 1024
+    """The largest body of a request."""
 
     @property
     def data_path(self) -> Path:
@@ -193,7 +205,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def masked(self) -> dict[str, Any]:
         """Return the settings for people to read, credentials replaced by `***`."""
         shown = msgspec.structs.asdict(self)
-        shown["password"] = shown["password"] and "***"
+        for name in ("password", "http_tokens"):
+            shown[name] = shown[name] and "***"
         for name in ("url", "archive_dir", "s3_endpoint_url"):
             shown[name] = shown[name] and mask_url(shown[name])
         return shown

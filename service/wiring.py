@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from analytics.archiver import Archiver, Rolling
 from analytics.compaction import GRACE_S, Compactor
 from analytics.copiers import Copiers
 from analytics.opening import storage_of
 from analytics.past import ArchivedPast
+from analytics.reports import Reports
+from analytics.retention import Policy
 from analytics.sandbox.sandbox import Sandbox
 from analytics.trimmer import Retention
 from analytics.warehouse import Warehouse
+from bridge import Bridge
 from consumers.sweeper import IdleSession, IdleSweeper
 from eventlog.errors import EventLogError
 from eventlog.log import EventLog
@@ -62,9 +65,9 @@ def new_past(log: EventLog) -> ArchivedPast:
     return ArchivedPast(storage_of(log.settings, clock=log.clock))
 
 
-def new_retention(log: EventLog) -> Retention:
+def new_retention(log: EventLog, policy: Policy | None = None) -> Retention:
     """Return what trims the log as its settings say, once it is archived and read by everybody."""
-    return Retention(log, storage_of(log.settings, clock=log.clock))
+    return Retention(log, storage_of(log.settings, clock=log.clock), policy)
 
 
 def open_log(settings: Settings, projections: Iterable[Projection]) -> EventLog:
@@ -169,3 +172,62 @@ class Workers:
                 _log.warning("sweep_failed", error=str(error))
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), SWEEP_INTERVAL_S)
+
+
+class Service:
+    """What the HTTP API calls: a bridge on a log, and what is asked about both."""
+
+    def __init__(
+        self, bridge: Bridge, projections: Sequence[Projection] = DEFAULT_PROJECTIONS
+    ) -> None:
+        self.bridge = bridge
+        self.log = bridge.log
+        self.settings = bridge.log.settings
+        self.projections = tuple(projections)
+        self.past = new_past(self.log)
+        self.projector = Projector(self.log, projections, past=self.past)
+        self.reports = Reports([self.settings.reports_path])
+        self.is_stopping = False
+        self._opened = AsyncExitStack()
+        self._opening = asyncio.Lock()
+        self._sandbox: Sandbox | None = None
+        self._warehouse: Warehouse | None = None
+
+    async def is_ready(self) -> bool:
+        """Return whether the log answers; never raises."""
+        return await self.log.ping()
+
+    async def sandbox(self) -> Sandbox:
+        """Return the sandbox for SQL that comes from outside, opened at the first call."""
+        async with self._opening:
+            if self._sandbox is None:
+                self._sandbox = await self._opened.enter_async_context(open_sandbox(self.log))
+            return self._sandbox
+
+    async def warehouse(self) -> Warehouse:
+        """Return the warehouse for reports, opened at the first call."""
+        async with self._opening:
+            if self._warehouse is None:
+                self._warehouse = await self._opened.enter_async_context(open_warehouse(self.log))
+            return self._warehouse
+
+    async def close(self) -> None:
+        """Close what was opened here; idempotent."""
+        await self._opened.aclose()
+
+
+@asynccontextmanager
+async def open_service(
+    settings: Settings, projections: Sequence[Projection] = DEFAULT_PROJECTIONS
+) -> AsyncIterator[Service]:
+    """Give what the HTTP API calls, on a log of its own. Raises as `EventLog.open`.
+
+    It projects nothing: `Workers` do, in whatever process.
+    """
+    bridge = Bridge(open_log(settings, projections), projections=None)
+    async with bridge:
+        service = Service(bridge, projections)
+        try:
+            yield service
+        finally:
+            await service.close()

@@ -79,7 +79,8 @@ class Cli:
         self._settings = settings
 
     def environment(self, **changes: str) -> dict[str, str]:
-        ours = {"EVENTLOG_DATA_DIR": str(self.data), **self._settings}
+        # Any port: tests run beside each other.
+        ours = {"EVENTLOG_DATA_DIR": str(self.data), "EVENTLOG_HTTP_PORT": "0", **self._settings}
         return {**clean_environment(), **ours, **changes}
 
     async def run(self, *words: str | Path, stdin: bytes = b"", **settings: str) -> Result:
@@ -164,10 +165,11 @@ class Running:
         """Return the next line of standard output."""
         return await self._next(self._process.stdout)
 
-    async def said(self, text: str) -> None:
-        """Return when a line with the text has come on standard error."""
-        while text not in await self._next(self._process.stderr):
+    async def said(self, text: str) -> str:
+        """Return the first line with the text that comes on standard error."""
+        while text not in (line := await self._next(self._process.stderr)):
             pass
+        return line
 
     async def _next(self, stream: asyncio.StreamReader | None) -> str:
         assert stream is not None

@@ -13,6 +13,7 @@ from typer.main import get_group
 MODULES: Mapping[str, str] = {
     "demo": "demo",
     "up": "running",
+    "serve": "serving",
     "worker": "working",
     "import": "importing",
     "history": "looking",

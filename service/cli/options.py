@@ -37,6 +37,11 @@ NamedProjections = Annotated[
         help="A projection of your own, beside those of installed packages; may be repeated.",
     ),
 ]
+HttpHost = Annotated[str | None, typer.Option("--host", help="Where HTTP listens; else http_host.")]
+HttpPort = Annotated[
+    int | None,
+    typer.Option("--port", min=0, max=65535, help="Its port, 0 for any; else http_port."),
+]
 
 MetricsAddress = Annotated[
     str | None,

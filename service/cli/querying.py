@@ -15,8 +15,8 @@ from eventlog.settings import Settings
 from service.cli.options import examples, run, settings_of
 from service.cli.output import INCOMPLETE, binary_output, say
 from service.cli.result_table import print_result
-from service.cli.results import Format, format_of, write
 from service.cli.written_file import written_file
+from service.results import Format, format_of, write
 from service.wiring import open_sandbox, open_warehouse
 
 

@@ -17,8 +17,8 @@ from eventlog.settings import Settings
 from service.cli.options import AsJson, examples, run, settings_of
 from service.cli.output import binary_output, console, print_json, print_table, say
 from service.cli.result_table import print_result
-from service.cli.results import Format, format_of, write
 from service.cli.written_file import written_file
+from service.results import Format, format_of, write
 from service.wiring import open_warehouse
 
 _PICTURES: dict[str, PictureFormat] = {".png": "png", ".svg": "svg"}

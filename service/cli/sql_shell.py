@@ -18,11 +18,11 @@ from eventlog.errors import EventLogError, InvalidQuery
 from eventlog.settings import mask_url
 from service.cli.output import console, many, one_line, print_table, say
 from service.cli.result_table import print_result
-from service.cli.results import Format, format_of, write
 from service.cli.sql_completion import Vocabulary
 from service.cli.sql_input import Piece
 from service.cli.written_file import written_file
 from service.queries import load_query
+from service.results import Format, format_of, write
 
 COMMANDS = {
     ".views": "list the views",

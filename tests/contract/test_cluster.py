@@ -17,7 +17,7 @@ from analytics.trimmer import Retention
 from bridge.erasing import erase
 from consumers import Worker
 from consumers.groups import groups
-from eventlog.cluster import ClusterClient
+from eventlog.cluster import ClusterClient, nodes_of
 from eventlog.errors import ConfigurationError, VersionConflict
 from eventlog.log import EventLog
 from eventlog.settings import Durability

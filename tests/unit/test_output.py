@@ -25,7 +25,7 @@ from service.cli.output import (
     sql_cell,
     table_lines,
 )
-from service.cli.results import Format, distinct, format_of, to_json, write
+from service.results import Format, distinct, format_of, to_json, write
 
 # --- cells
 
