@@ -1,0 +1,48 @@
+"""The pages' addresses."""
+
+from __future__ import annotations
+
+import mimetypes
+from http import HTTPStatus
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from service.http.dashboard.overview import OverviewPage
+from service.http.dashboard.page import Handler, PageEndpoint
+from service.http.dashboard.rendering import static_files
+from service.http.endpoint import SegmentRoute
+from service.http.operation import Scope
+
+
+def pages() -> list[BaseRoute]:
+    """Return the routes of all pages, and of what they load."""
+    return [
+        _page("/", OverviewPage()),
+        Route("/static/{name}", _static, methods=["GET"], name="static"),
+        Route("/favicon.ico", _favicon, methods=["GET"], name="favicon"),
+    ]
+
+
+def _page(path: str, handler: Handler, scope: Scope = "read", method: str = "GET") -> SegmentRoute:
+    return SegmentRoute(path, PageEndpoint(handler, scope), methods=[method], name=f"page {path}")
+
+
+async def _static(request: Request) -> Response:
+    name = request.path_params["name"]
+    content = static_files().get(name)
+    if content is None:
+        return Response(status_code=HTTPStatus.NOT_FOUND)
+    # The address has the content's version in it.
+    headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+    media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    return Response(content, headers=headers, media_type=media_type)
+
+
+async def _favicon(request: Request) -> Response:  # noqa: ARG001 - one shape for all
+    return Response(
+        static_files()["icon.svg"],
+        headers={"Cache-Control": "public, max-age=86400"},
+        media_type="image/svg+xml",
+    )
