@@ -23,6 +23,7 @@ from service.http import (
     operating,
     querying,
     sessions,
+    streams,
     tickets,
 )
 from service.http.access import Access
@@ -43,6 +44,7 @@ GROUPS = (
     conversations,
     sessions,
     tickets,
+    streams,
     letters,
     models,
     operating,

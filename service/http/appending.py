@@ -10,6 +10,7 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
+from bridge.given import EARLIEST_US
 from eventlog.errors import UndecodablePayload
 from eventlog.event import Event
 from eventlog.settings import Durability
@@ -23,6 +24,8 @@ from service.wiring import Service
 routes = Routes("events")
 
 MAX_EVENTS = 10_000
+END_OF_TIME_US = 253_402_300_800_000_000
+"""The year 10000, which SQL has no room for."""
 
 EventDocument = dict[str, Any]
 """An event as one flat JSON object: `type` and `conversation`, then the type's own keys."""
@@ -96,6 +99,13 @@ def _event(service: Service, document: EventDocument, place: int) -> Event:
             f"{event.type} has no field {names} at {pointer}.",
             remedy="Leave it out, or give the event a type of its own.",
             pointer=f"{pointer}.{min(event.extra)}",
+        )
+    if not EARLIEST_US <= event.occurred_at < END_OF_TIME_US:
+        raise Refusal(
+            "invalid_body",
+            f"occurred_at is {event.occurred_at} at {pointer}, no time in µs since 1970.",
+            remedy="Leave it out for now.",
+            pointer=f"{pointer}.occurred_at",
         )
     return event
 

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from eventlog.tasks import end
 from service.http.access import Access
 from service.http.counting import Counting
+from service.http.hub import Hub
 from service.http.operation import Operation
 from service.http.reading import Limits, decode_body, decode_segment, read_body, read_parameters
 from service.http.refusal import Refusal
@@ -27,20 +28,20 @@ class Slots:
     """How many requests are worked on at once; one that finds no place is told to come again."""
 
     def __init__(self, count: int) -> None:
-        self._free = count
+        self.free_count = count
 
     def __enter__(self) -> None:
-        if not self._free:
+        if not self.free_count:
             raise Refusal(
                 "overloaded",
                 "the service has as much to do as it can.",
                 remedy="Try again in a moment.",
                 headers={"Retry-After": "1"},
             )
-        self._free -= 1
+        self.free_count -= 1
 
     def __exit__(self, *_: object) -> None:
-        self._free += 1
+        self.free_count += 1
 
 
 class Shared:
@@ -52,6 +53,18 @@ class Shared:
         self.limits = limits
         self.counting = Counting()
         self.slots = Slots(limits.running_count)
+        self.stream_slots = Slots(limits.stream_count)
+        self.hub = Hub(service.log)
+
+    def stop(self) -> None:
+        """Let what lasts come to its end: no stream goes on, and the service is not ready any more."""
+        self.service.is_stopping = True
+        self.hub.stop()
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        self.stop()
+        await self.hub.close()
 
 
 class Endpoint:
@@ -111,9 +124,6 @@ async def _while_asked(working: Awaitable[Any], request: Request) -> Any:
         return task.result()
     finally:
         await end(task, gone)
-
-
-while_asked = _while_asked
 
 
 async def _gone(request: Request) -> None:

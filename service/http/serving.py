@@ -7,9 +7,9 @@ import contextlib
 import errno
 import socket
 from collections.abc import Iterator
-from typing import Any
 
 import uvicorn
+from starlette.applications import Starlette
 
 from eventlog.errors import ConfigurationError
 from eventlog.settings import Settings
@@ -60,7 +60,7 @@ def address_of(listening: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-async def serve(app: Any, listening: socket.socket, stop: asyncio.Event) -> None:
+async def serve(app: Starlette, listening: socket.socket, stop: asyncio.Event) -> None:
     """Serve until `stop` is set; requests that run may end first, for a few seconds."""
     config = uvicorn.Config(
         app,
@@ -82,8 +82,12 @@ async def serve(app: Any, listening: socket.socket, stop: asyncio.Event) -> None
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.cancel()
+        app.state.shared.stop()
         server.should_exit = True
-        await serving
+        try:
+            await serving
+        finally:
+            await app.state.shared.close()
 
 
 class _Server(uvicorn.Server):

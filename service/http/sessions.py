@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -50,7 +50,7 @@ class StartSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """None: the session is its own."""
     session_id: Name | None = None
     """Yours; None is a new UUID."""
-    status: SessionStatus = "active"
+    status: Literal["pending", "active"] = "active"
     mode: SessionMode = "chat"
     platform: str | None = None
     project: str | None = None

@@ -13,7 +13,7 @@ from eventlog.errors import SessionMissing
 from eventlog.event import Name
 from projections.views.tickets import TicketKind, TicketSession
 from service.http.links import session_link
-from service.http.listing import Asked, OfSession, OnPage
+from service.http.listing import Asked, OnPage
 from service.http.operation import Routes
 from service.http.refusal import Refusal
 from service.wiring import Service
