@@ -18,7 +18,7 @@ from eventlog.settings import mask_url
 from service.http.dashboard.forms import Form, FormTokens, read_form
 from service.http.dashboard.glance import Glance, GlanceKeeper
 from service.http.dashboard.rendering import render
-from service.http.endpoint import Shared, while_asked
+from service.http.endpoint import Shared
 from service.http.operation import Scope
 from service.http.problem import problem_of
 from service.http.refusal import Refusal
@@ -155,8 +155,7 @@ class PageEndpoint:
                 remedy="Log out, and in again with one that is.",
             )
         with ask.shared.slots:
-            working = self.handler(ask)
-            return await (while_asked(working, ask.request) if is_reading else working)
+            return await self.handler(ask)
 
 
 def _to_login(request: Request) -> Response:

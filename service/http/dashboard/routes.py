@@ -9,9 +9,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from service.http.dashboard.conversations import conversation_page, conversations_page
+from service.http.dashboard.letters import discard_letters, letters_page, replay_letters
 from service.http.dashboard.overview import OverviewPage
 from service.http.dashboard.page import Handler, PageEndpoint
 from service.http.dashboard.rendering import static_files
+from service.http.dashboard.sessions import (
+    say_in_session,
+    session_page,
+    sessions_page,
+    start_session,
+)
 from service.http.endpoint import SegmentRoute
 from service.http.operation import Scope
 
@@ -20,6 +28,16 @@ def pages() -> list[BaseRoute]:
     """Return the routes of all pages, and of what they load."""
     return [
         _page("/", OverviewPage()),
+        _page("/conversations", conversations_page),
+        _page("/conversations/{conversation}", conversation_page),
+        _page("/sessions", sessions_page),
+        _page("/sessions", start_session, "write", "POST"),
+        _page("/sessions/{session}", session_page),
+        _page("/sessions/{session}", say_in_session, "write", "POST"),
+        _page("/dead-letters", letters_page),
+        _page("/dead-letters/replay", replay_letters, "write", "POST"),
+        _page("/dead-letters/discard", discard_letters, "write", "POST"),
+        _page("/dead-letters/{letter}", letters_page),
         Route("/static/{name}", _static, methods=["GET"], name="static"),
         Route("/favicon.ico", _favicon, methods=["GET"], name="favicon"),
     ]

@@ -17,9 +17,11 @@ function take(text) {
     if (!here || here.innerHTML === part.innerHTML) continue;
     if (here.contains(document.activeElement) && document.activeElement.matches("input,textarea,select")) continue;
     const open = [...here.querySelectorAll("details[open]")].map((each) => each.id);
+    const ticked = new Set([...here.querySelectorAll("input:checked")].map((each) => each.value));
     const focused = here.contains(document.activeElement) ? document.activeElement.id : "";
     here.innerHTML = part.innerHTML;
     for (const id of open) if (id) document.getElementById(id)?.setAttribute("open", "");
+    for (const box of here.querySelectorAll("input[type=checkbox][name]")) box.checked = ticked.has(box.value);
     if (focused) document.getElementById(focused)?.focus();
   }
 }
