@@ -1,4 +1,4 @@
-"""`python -m bench [--quick] [--events N] [--json FILE] [append|project|handle|blocked|resolve|rebuild|archive|query|bucket|trim|flat ...]`.
+"""`python -m bench [--quick] [--events N] [--json FILE] [append|project|handle|blocked|resolve|rebuild|archive|query|bucket|trim|http|flat ...]`.
 
 Each row is a rate and its ratio to the limit measured in the same run, because machines differ and
 are noisy. The rows need a server of their own; it is started and stopped here.
@@ -21,6 +21,7 @@ from bench import (
     bucket,
     flat,
     handle,
+    http,
     project,
     query,
     rebuild,
@@ -49,6 +50,7 @@ PARTS = {
     "query": Part(query.run, 1_000_000, 200_000),
     "bucket": Part(bucket.run, 500_000, 100_000),
     "trim": Part(trim.run, 1_000_000, 200_000),
+    "http": Part(http.run, 8_000, 2_000),
     "flat": Part(flat.run, 2_000_000, 200_000),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable
 from typing import Any
 
@@ -25,23 +26,53 @@ _ENCODER = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
 
 
 class Slots:
-    """How many requests are worked on at once; one that finds no place is told to come again."""
+    """How many run at once. Some more may wait for a place, for a while; others are sent away."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, waiting_count: int = 0, wait_s: float = 0.0) -> None:
         self.free_count = count
+        self._waiting_count = waiting_count
+        self._wait_s = wait_s
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
-    def __enter__(self) -> None:
-        if not self.free_count:
-            raise Refusal(
-                "overloaded",
-                "the service has as much to do as it can.",
-                remedy="Try again in a moment.",
-                headers={"Retry-After": "1"},
-            )
-        self.free_count -= 1
+    async def __aenter__(self) -> None:
+        if self.free_count:
+            self.free_count -= 1
+            return
+        if len(self._waiting) >= self._waiting_count:
+            raise _overloaded()
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await place
+        except BaseException as error:
+            if place.done() and not place.cancelled():
+                self._give_back()  # it was given in the same moment
+            else:
+                self._waiting.remove(place)
+            if isinstance(error, TimeoutError):
+                raise _overloaded() from None
+            raise
 
-    def __exit__(self, *_: object) -> None:
+    async def __aexit__(self, *_: object) -> None:
+        self._give_back()
+
+    def _give_back(self) -> None:
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
         self.free_count += 1
+
+
+def _overloaded() -> Refusal:
+    return Refusal(
+        "overloaded",
+        "the service has as much to do as it can.",
+        remedy="Try again in a moment.",
+        headers={"Retry-After": "1"},
+    )
 
 
 class Shared:
@@ -52,7 +83,7 @@ class Shared:
         self.access = access
         self.limits = limits
         self.counting = Counting()
-        self.slots = Slots(limits.running_count)
+        self.slots = Slots(limits.running_count, limits.waiting_count, limits.wait_s)
         self.stream_slots = Slots(limits.stream_count)
         self.hub = Hub(service.log)
 
@@ -88,10 +119,10 @@ class Endpoint:
             given["body"] = decode_body(await read_body(request, shared.limits), operation.body)
         if operation.takes_request:
             given["request"] = request
-        if operation.scope == "open":
+        if operation.scope == "open" or operation.is_stream:
             answer = await operation.handler(shared.service, **given)
         else:
-            with shared.slots:
+            async with shared.slots:
                 working = operation.handler(shared.service, **given)
                 is_reading = operation.scope == "read"
                 answer = await (_while_asked(working, request) if is_reading else working)

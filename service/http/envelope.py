@@ -8,7 +8,6 @@ from contextvars import ContextVar
 from http import HTTPStatus
 
 import structlog
-from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,19 +24,22 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Of the request that is being worked on: the correlation id of what it appends."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
-_SECURITY = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'"
 )
 """What a page of ours may load: what comes from here."""
+_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"content-security-policy", POLICY.encode()),
+    (b"cache-control", b"no-store"),
+]
+"""Of every response that does not say otherwise."""
 
 _log = get_logger("http")
 
@@ -53,8 +55,8 @@ class Envelope:
         """Serve one request; whatever happens, it is answered."""
         if scope["type"] != "http":
             return
-        given = Request(scope).headers.get(REQUEST_ID, "")
-        own_id = given if _GIVEN_ID.fullmatch(given) else new_event_id()
+        asked_id = Request(scope).headers.get(REQUEST_ID, "")
+        own_id = asked_id if _GIVEN_ID.fullmatch(asked_id) else new_event_id()
         request_id.set(own_id)
         started_s = time.perf_counter()
         status = 0
@@ -62,13 +64,11 @@ class Envelope:
         async def finish(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers[REQUEST_ID] = own_id
-                for name, value in _SECURITY.items():
-                    headers.setdefault(name, value)
-                headers.setdefault("Content-Security-Policy", POLICY)
-                headers.setdefault("Cache-Control", "no-store")
+                status = int(message["status"])
+                given = message.get("headers", [])
+                names = {name for name, _ in given}
+                own = [(b"x-request-id", own_id.encode())]
+                message["headers"] = [*given, *own, *(h for h in _HEADERS if h[0] not in names)]
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=own_id):
@@ -88,6 +88,6 @@ class Envelope:
         route = getattr(scope.get("route"), "path", "")
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._counting.observe(method, route, status, elapsed_s)
-        tell = _log.warning if status >= HTTPStatus.INTERNAL_SERVER_ERROR else _log.debug
+        tell = _log.warning if status == HTTPStatus.INTERNAL_SERVER_ERROR else _log.debug
         elapsed_ms = round(elapsed_s * 1000, 1)
         tell("request", method=method, route=route, status=status, elapsed_ms=elapsed_ms)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
 from eventlog.entry import Entry
@@ -20,9 +20,12 @@ from eventlog.logs import get_logger
 from eventlog.tail import Tail
 from eventlog.tasks import end_calls
 from service.http.entries import entry_json
+from service.http.place import Place
 
 QUEUE_ENTRIES = 2000
 """That wait for one reader: four pages of a tail."""
+HEARTBEAT_S = 15.0
+"""So often a reader that nothing is for is sent a comment: proxies and readers see that it lives."""
 AGAIN_S = 0.5
 """Until an unreachable log is asked again."""
 
@@ -57,17 +60,27 @@ class Wants(NamedTuple):
 class Heard:
     """An entry on its way to readers."""
 
-    __slots__ = ("_frame", "entry")
+    __slots__ = ("_framed", "entry", "positions")
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: Entry, positions: Mapping[int, EntryId]) -> None:
         self.entry = entry
-        self._frame: bytes | None = None
+        self.positions = positions
+        """Up to where all readers have been given all entries, this one being the last of them."""
+        self._framed: dict[tuple[int, ...], bytes] = {}
 
-    def frame(self, log: EventLog) -> bytes:
-        """Return it as the lines of an event, without an id; made once for all readers."""
-        if self._frame is None:
-            self._frame = b"event: entry\ndata: %s\n\n" % bytes(entry_json(log, self.entry))
-        return self._frame
+    def framed(self, log: EventLog, log_mark: str, partitions: tuple[int, ...]) -> bytes:
+        """Return it as the lines of an event, for readers of these partitions; made once for all."""
+        framed = self._framed.get(partitions)
+        if framed is None:
+            place = Place(log_mark, {each: self.positions[each] for each in partitions})
+            framed = self._framed[partitions] = frame(log, self.entry, place)
+        return framed
+
+
+def frame(log: EventLog, entry: Entry, place: Place) -> bytes:
+    """Return an entry as the lines of an event, after which a reader is at that place."""
+    data = bytes(entry_json(log, entry))
+    return b"id: %s\nevent: entry\ndata: %s\n\n" % (str(place).encode(), data)
 
 
 class Reader:
@@ -77,6 +90,8 @@ class Reader:
         self.wants = wants
         self.woken = asyncio.Event()
         self.fate: Fate = ""
+        self.is_due = False
+        """Whether nothing came for so long that its stream should show that it lives."""
         self._room = room
         self._queue: deque[Heard] = deque()
 
@@ -95,6 +110,12 @@ class Reader:
             self._queue.clear()
             self.woken.set()
 
+    def beat(self) -> None:
+        """Wake it where nothing is queued."""
+        if not self._queue:
+            self.is_due = True
+            self.woken.set()
+
     def take(self) -> list[Heard]:
         """Return what is queued."""
         self.woken.clear()
@@ -106,8 +127,10 @@ class Reader:
 class Feed:
     """One partition, followed while anybody listens."""
 
-    def __init__(self, log: EventLog, partition: int) -> None:
+    def __init__(self, log: EventLog, partition: int, positions: dict[int, EntryId]) -> None:
+        """`positions` are those of all feeds, where this one keeps its own up to date."""
         self.partition = partition
+        self._positions = positions
         self.position: EntryId | None = None
         """The last entry that readers were given; None while nobody listens."""
         self._log = log
@@ -115,17 +138,12 @@ class Feed:
         self._task: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
 
-    @property
-    def reader_count(self) -> int:
-        """How many listen."""
-        return sum(map(len, self._readers.values()))
-
     async def join(self, reader: Reader) -> EntryId:
         """Let the reader hear all that follows the returned position. Raises LogUnavailable."""
         async with self._starting:
             if self.position is None:
                 tail = await self._log.tail(None, partition=self.partition)
-                self.position = tail.cursor[self.partition]
+                self.position = self._positions[self.partition] = tail.cursor[self.partition]
                 self._task = asyncio.create_task(self._follow(tail))
         self._readers.setdefault(reader.wants.key, set()).add(reader)
         return self.position
@@ -145,11 +163,15 @@ class Feed:
         self._readers.clear()
         return task
 
+    def readers(self) -> Iterator[Reader]:
+        """Yield all that listen."""
+        for readers in self._readers.values():
+            yield from readers
+
     def give_up(self, fate: Fate) -> None:
         """Give up all readers."""
-        for readers in self._readers.values():
-            for reader in readers:
-                reader.give_up(fate)
+        for reader in self.readers():
+            reader.give_up(fate)
 
     async def _follow(self, tail: Tail) -> None:
         try:
@@ -165,7 +187,7 @@ class Feed:
                 assert self.position is not None
                 if entry.id.n != self.position.n + 1:
                     break
-                self.position = entry.id
+                self.position = self._positions[self.partition] = entry.id
                 self._hand_out(entry)
         except Exception:  # noqa: BLE001 - readers would wait for ever
             _log.exception("stream_failed", partition=self.partition)
@@ -173,7 +195,7 @@ class Feed:
 
     def _hand_out(self, entry: Entry) -> None:
         event = entry.event
-        heard = Heard(entry)
+        heard = Heard(entry, dict(self._positions))
         concerned = [("all", ""), ("conversation", event.conversation)]
         if event.session is not None:
             concerned.append(("session", event.session))
@@ -196,6 +218,8 @@ class Hub:
     def __init__(self, log: EventLog) -> None:
         self._log = log
         self._feeds: dict[int, Feed] = {}
+        self._positions: dict[int, EntryId] = {}
+        self._next_beat: asyncio.TimerHandle | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self.is_closed = False
 
@@ -209,14 +233,33 @@ class Hub:
         joined: dict[int, EntryId] = {}
         try:
             for partition in partitions:
-                feed = self._feeds.setdefault(partition, Feed(self._log, partition))
+                feed = self._feed(partition)
                 joined[partition] = await feed.join(reader)
         except BaseException:
             self.leave(reader, joined)
             raise
         if self.is_closed:
             reader.give_up("stopped")
+        elif self._next_beat is None:
+            self._beat_later()
         return joined
+
+    def _feed(self, partition: int) -> Feed:
+        if partition not in self._feeds:
+            self._feeds[partition] = Feed(self._log, partition, self._positions)
+        return self._feeds[partition]
+
+    def _beat_later(self) -> None:
+        self._next_beat = asyncio.get_running_loop().call_later(HEARTBEAT_S, self._beat)
+
+    def _beat(self) -> None:
+        """Wake readers that nothing came for: one timer for all of them."""
+        readers = {reader for feed in self._feeds.values() for reader in feed.readers()}
+        for reader in readers:
+            reader.beat()
+        self._next_beat = None
+        if readers:
+            self._beat_later()
 
     def position(self, partition: int) -> EntryId | None:
         """Return what readers of the partition have been given up to; None where nobody listens."""
@@ -235,6 +278,8 @@ class Hub:
     def stop(self) -> None:
         """End all streams: no reader hears anything more."""
         self.is_closed = True
+        if self._next_beat is not None:
+            self._next_beat.cancel()
         for feed in self._feeds.values():
             feed.give_up("stopped")
 

@@ -22,6 +22,8 @@ Scope = Literal["open", "read", "write", "admin"]
 """What a token must be good for; `open` is for everybody."""
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 
+STREAM = "text/event-stream"
+
 Handler = Callable[..., Awaitable[Any]]
 H = TypeVar("H", bound=Handler)
 
@@ -50,6 +52,11 @@ class Operation(NamedTuple):
     def name(self) -> str:
         """What it is called in the document."""
         return self.handler.__name__
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the answer goes on for as long as its reader stays."""
+        return STREAM in self.media
 
     @property
     def text(self) -> str:

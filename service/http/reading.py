@@ -24,7 +24,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     body_timeout_s: float = 20.0
     """From the headers to the last byte of the body."""
     running_count: int = 256
-    """Requests worked on at once; what comes beyond is told to come again."""
+    """Requests worked on at once."""
+    waiting_count: int = 1024
+    """That wait for others to be done; what comes beyond is told to come again."""
+    wait_s: float = 5.0
+    """How long each of them may wait."""
     stream_count: int = 5000
     """Open streams."""
 

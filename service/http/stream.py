@@ -7,7 +7,6 @@ any more, because entries were trimmed or the log is another, it is sent a `resy
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,18 +14,17 @@ import msgspec
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from eventlog.entry import Entry
 from eventlog.errors import EventLogError, HistoryGap
 from eventlog.event import Event
-from eventlog.ids import EntryId
+from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
 from service.http.endpoint import Shared, Slots
-from service.http.hub import Heard, Reader, Wants
+from service.http.hub import Heard, Reader, Wants, frame
 from service.http.place import Place
 from service.http.problem import problem_of
 from service.http.refusal import Refusal
 
-HEARTBEAT_S = 15.0
-"""Without an event for so long a comment is sent: proxies and readers see that it lives."""
 RETRY_MS = 2000
 """When a browser that lost the stream comes back."""
 PAGE_ENTRIES = 500
@@ -57,12 +55,15 @@ class Stream:
         self._log: EventLog = shared.service.log
         self._subject = subject
         self._mark = log_mark
+        self._partitions = tuple(subject.partitions)
         self._place = place
+        self._was_level = False
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield bytes until the stream ends: the subject is over, the reader slow, the service stops."""
         yield b"retry: %d\n\n" % RETRY_MS
         while True:
+            self._was_level = False
             reader = Reader(self._subject.wants)
             try:
                 async for chunk in self._heard(reader):
@@ -106,21 +107,18 @@ class Stream:
     async def _live(self, reader: Reader, place: Place) -> AsyncIterator[bytes]:
         """Yield what the hub hears, and heartbeats, until the reader is given up or the end has come."""
         while True:
-            try:
-                async with asyncio.timeout(HEARTBEAT_S):
-                    await reader.woken.wait()
-            except TimeoutError:
-                if not reader.woken.is_set():  # else something came in the same moment
-                    yield self._heartbeat(place)
-                    continue
+            await reader.woken.wait()
             if reader.fate == "slow":
                 self._shared.counting.dropped_stream_count += 1
                 yield b"event: slow\ndata: {}\n\n"
             if reader.fate:
                 return
             taken = reader.take()
+            if reader.is_due and not taken:
+                yield self._heartbeat(place)
+            reader.is_due = False
             for start in range(0, len(taken), FRAMES_AT_ONCE):
-                chunk = self._entries(taken[start : start + FRAMES_AT_ONCE], place)
+                chunk = self._live_entries(taken[start : start + FRAMES_AT_ONCE], place)
                 if chunk:
                     yield chunk
                 if place.has_ended:
@@ -136,22 +134,49 @@ class Stream:
                     before=EntryId(end.ms, end.n + 1),
                     limit=PAGE_ENTRIES,
                 )
-                wanted = [Heard(e) for e in page if self._subject.wants.takes(e.event)]
+                wanted = [each for each in page if self._subject.wants.takes(each.event)]
                 chunk = self._entries(wanted, place)
                 if not place.has_ended:
                     place.positions[partition] = page[-1].id if page else end
                 if chunk:
                     yield chunk
 
-    def _entries(self, taken: Sequence[Heard], place: Place) -> bytes:
+    def _live_entries(self, taken: Sequence[Heard], place: Place) -> bytes:
+        """Return the frames of what was heard, but for what the reader had before it joined."""
+        if not self._is_level(taken[0], place):
+            return self._entries([heard.entry for heard in taken], place)
+        parts: list[bytes] = []
+        partitions = self._partitions
+        for heard in taken:
+            place.positions[heard.entry.partition] = heard.entry.id
+            parts.append(heard.framed(self._log, self._mark, partitions))
+            if self._subject.ends_with(heard.entry.event):
+                parts.append(self._end(place))
+                break
+        return b"".join(parts)
+
+    def _is_level(self, heard: Heard, place: Place) -> bool:
+        """Return whether the reader has nothing that comes after this in any partition.
+
+        It may have, where it came with an id that the hub had not reached. Once it is level it stays
+        so, and what is sent to it is the same as to the others.
+        """
+        if not self._was_level:
+            entry = heard.entry
+            self._was_level = place.positions[entry.partition].n < entry.id.n and all(
+                place.positions[each] <= heard.positions.get(each, START)
+                for each in self._partitions
+            )
+        return self._was_level
+
+    def _entries(self, entries: Sequence[Entry], place: Place) -> bytes:
         """Return the frames of entries that the reader has not had, its place moved behind them."""
         parts: list[bytes] = []
-        for heard in taken:
-            entry = heard.entry
+        for entry in entries:
             if entry.id.n <= place.positions[entry.partition].n:
                 continue
             place.positions[entry.partition] = entry.id
-            parts += (b"id: ", str(place).encode(), b"\n", heard.frame(self._log))
+            parts.append(frame(self._log, entry, place))
             if self._subject.ends_with(entry.event):
                 parts.append(self._end(place))
                 break
@@ -220,7 +245,7 @@ class EventStream(StreamingResponse):
         """Send what there is until it ends or the client goes."""
         slots: Slots = self._shared.stream_slots
         counting = self._shared.counting
-        with slots:
+        async with slots:
             counting.stream_count += 1
             try:
                 await super().__call__(scope, receive, send)

@@ -20,7 +20,7 @@ from service.http.endpoint import Shared
 from service.http.entries import EntryDocument, entry_json
 from service.http.hub import Wants
 from service.http.listing import Asked
-from service.http.operation import Routes
+from service.http.operation import STREAM, Routes
 from service.http.place import Place, mark_of
 from service.http.refusal import Refusal
 from service.http.session_state import state_of_session
@@ -30,7 +30,6 @@ from service.wiring import Service
 
 routes = Routes("streams")
 
-MEDIA_TYPE = "text/event-stream"
 STATE_MESSAGES = 50
 
 LastEventId = Annotated[str, Meta(max_length=40_000)]
@@ -79,7 +78,7 @@ class LogState(msgspec.Struct, frozen=True):
     """Partition → its last entry."""
 
 
-@routes.get("/v1/sessions/{session}/stream", media=(MEDIA_TYPE,), statuses=(200, 204))
+@routes.get("/v1/sessions/{session}/stream", media=(STREAM,), statuses=(200, 204))
 async def stream_session(service: Service, asked: SessionStream, request: Request) -> Response:
     """Follow a session: `state` at once, then each `entry`, and `end` when it has ended.
 
@@ -109,7 +108,7 @@ async def stream_session(service: Service, asked: SessionStream, request: Reques
     return await _streamed(request, subject, asked.last_event_id)
 
 
-@routes.get("/v1/conversations/{conversation}/stream", media=(MEDIA_TYPE,), statuses=(200, 204))
+@routes.get("/v1/conversations/{conversation}/stream", media=(STREAM,), statuses=(200, 204))
 async def stream_conversation(
     service: Service, asked: ConversationStream, request: Request
 ) -> Response:
@@ -132,7 +131,7 @@ async def stream_conversation(
     return await _streamed(request, subject, asked.last_event_id)
 
 
-@routes.get("/v1/events/stream", media=(MEDIA_TYPE,), statuses=(200, 204))
+@routes.get("/v1/events/stream", media=(STREAM,), statuses=(200, 204))
 async def stream_events(service: Service, asked: LogStream, request: Request) -> Response:
     """Follow the log: `state` at once, then each `entry`.
 

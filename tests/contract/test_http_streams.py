@@ -190,7 +190,7 @@ class TestLog:
     async def test_a_heartbeat_moves_the_place_of_a_reader_that_nothing_is_for(
         self, api, monkeypatch
     ):
-        monkeypatch.setattr(stream_module, "HEARTBEAT_S", 0.05)
+        monkeypatch.setattr(hub_module, "HEARTBEAT_S", 0.05)
         async with source(api, "/v1/events/stream?type=nothing.here&partition=0") as read:
             [begin] = await some(read, 1)
             last = await api.log.append(messages(conversation_in(api.log, 0), 3))

@@ -130,7 +130,7 @@ async def test_a_thousand_slow_connections_hold_up_nobody(server_url, monkeypatc
 
 
 async def test_what_is_too_much_at_once_is_told_to_come_again(server_url):
-    async with running(server_url, limits=Limits(running_count=1)) as api:
+    async with running(server_url, limits=Limits(running_count=1, waiting_count=0)) as api:
         slow = {"sql": "SELECT sum(a.range * b.range) FROM range(1000000) a, range(1000000) b"}
         running_query = asyncio.create_task(
             api.http.post("/v1/query", json={**slow, "timeout_s": 3})
