@@ -20,7 +20,7 @@ from service.http.dashboard.glance import Glance, GlanceKeeper
 from service.http.dashboard.rendering import render
 from service.http.endpoint import Shared
 from service.http.operation import Scope
-from service.http.problem import problem_of
+from service.http.problem import INTERNAL, problem_of
 from service.http.refusal import Refusal
 from service.http.tokens import Grant
 from service.wiring import Service
@@ -59,6 +59,10 @@ class Ask:
         """Return a page with what stands around every page."""
         glance = await self.dashboard.glances.get(self.service)
         return self._html(template, status, glance=glance, **data)
+
+    def bare_page(self, template: str, status: int = 200, **data: Any) -> Response:
+        """Return a page that says nothing of the log: of who is not logged in."""
+        return self._html(template, status, glance=None, **data)
 
     def _html(
         self, template: str, status: int, *, glance: Glance | None, **data: Any
@@ -102,6 +106,19 @@ class Ask:
 Handler = Callable[[Ask], Awaitable[Response]]
 
 
+class _Broken(EventLogError):
+    """Something that is none of our errors; what it was stands in the service's log alone."""
+
+    code = INTERNAL
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            "Something went wrong in making this page.",
+            remedy="The service's log says what, under `page_failed`. The other pages go on.",
+        )
+        self.__cause__ = error
+
+
 class Dashboard:
     """What all pages of an application share."""
 
@@ -136,6 +153,9 @@ class PageEndpoint:
             if error.code not in ("not_found", "query_failed"):
                 _log.info("page_refused", path=request.url.path, code=error.code)
             response = ask.error_page(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, who looks is told so in words
+            _log.exception("page_failed", path=request.url.path)
+            response = ask.error_page(_Broken(error))
         await response(scope, receive, send)
 
     async def _answer(self, ask: Ask) -> Response:
@@ -154,7 +174,7 @@ class PageEndpoint:
                 f"you are logged in with a token that is not good for {self.scope!r}.",
                 remedy="Log out, and in again with one that is.",
             )
-        with ask.shared.slots:
+        async with ask.shared.slots:
             return await self.handler(ask)
 
 

@@ -9,10 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from service.http.dashboard.archive import ArchivePages
 from service.http.dashboard.conversations import conversation_page, conversations_page
 from service.http.dashboard.letters import discard_letters, letters_page, replay_letters
+from service.http.dashboard.logging_in import log_in, log_out, login_page
 from service.http.dashboard.overview import OverviewPage
 from service.http.dashboard.page import Handler, PageEndpoint
+from service.http.dashboard.projections import ProjectionsPage
 from service.http.dashboard.rendering import static_files
 from service.http.dashboard.sessions import (
     say_in_session,
@@ -20,12 +23,14 @@ from service.http.dashboard.sessions import (
     sessions_page,
     start_session,
 )
+from service.http.dashboard.sql import download_sql, report_page, run_sql, sql_page
 from service.http.endpoint import SegmentRoute
 from service.http.operation import Scope
 
 
 def pages() -> list[BaseRoute]:
     """Return the routes of all pages, and of what they load."""
+    projections = ProjectionsPage()
     return [
         _page("/", OverviewPage()),
         _page("/conversations", conversations_page),
@@ -38,6 +43,19 @@ def pages() -> list[BaseRoute]:
         _page("/dead-letters/replay", replay_letters, "write", "POST"),
         _page("/dead-letters/discard", discard_letters, "write", "POST"),
         _page("/dead-letters/{letter}", letters_page),
+        _page("/projections", projections),
+        _page("/projections/{name}/rebuild", projections.rebuild, "admin", "POST"),
+        _page("/projections/{name}/rollback", projections.roll_back, "admin", "POST"),
+        _page("/projections/{name}/cancel", projections.cancel, "admin", "POST"),
+        _page("/projections/{name}/drop", projections.drop, "admin", "POST"),
+        _page("/archive", ArchivePages()),
+        _page("/sql", sql_page),
+        _page("/sql", run_sql, "read", "POST"),
+        _page("/sql/result", download_sql, "read", "POST"),
+        _page("/sql/reports/{name}", report_page),
+        _page("/login", login_page, "open"),
+        _page("/login", log_in, "open", "POST"),
+        _page("/logout", log_out, "open", "POST"),
         Route("/static/{name}", _static, methods=["GET"], name="static"),
         Route("/favicon.ico", _favicon, methods=["GET"], name="favicon"),
     ]

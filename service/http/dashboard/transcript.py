@@ -25,6 +25,8 @@ from eventlog.vocabulary import (
 LONGEST_SHOWN = 20_000
 """Characters of one text; the log has the rest."""
 
+LONGEST_BRIEF = 200
+
 Outcome = Literal["running", "done", "error", "interrupted"]
 
 
@@ -39,6 +41,8 @@ class Item(msgspec.Struct):
     """Of a message its sender, of a tool its name."""
     text: str = ""
     """Of a message what was said, of a tool its arguments, of a change what it was."""
+    brief: str = ""
+    """Of a tool's arguments what says most, in one line."""
     call: str = ""
     outcome: Outcome = "running"
     result: str = ""
@@ -138,8 +142,16 @@ def items_of(happened: Iterable[Happening], *, has_ended: bool = False) -> list[
                     Item(each.n, each.at, kind, who, _cut(each.text), attachments=each.attachments)
                 )
             case "tool.called":
-                item = Item(each.n, each.at, "tool", each.name or "tool", _cut(each.arguments),
-                            each.call or "", "interrupted" if has_ended else "running")  # fmt: skip
+                item = Item(
+                    each.n,
+                    each.at,
+                    "tool",
+                    each.name or "tool",
+                    _cut(each.arguments),
+                    brief_of(each.arguments),
+                    each.call or "",
+                    "interrupted" if has_ended else "running",
+                )
                 running[item.call] = item
                 items.append(item)
             case "tool.returned":
@@ -172,6 +184,28 @@ def change_words(each: Happening) -> str:
     }
     why = f": {each.reason}" if each.reason else ""
     return words.get(each.to_status, f"session is {each.to_status}") + why
+
+
+_TELLING = ("command", "cmd", "path", "file_path", "filePath", "query", "pattern", "url", "thought")
+
+
+def brief_of(arguments: str | None) -> str:
+    """Return what says most of a tool's arguments, in one line.
+
+    >>> brief_of('{"timeout": 5, "command": "pytest -q"}')
+    'pytest -q'
+    """
+    text = arguments or ""
+    try:
+        given = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        given = None
+    if isinstance(given, dict):
+        values = [given[name] for name in _TELLING if isinstance(given.get(name), str)]
+        values = values or [value for value in given.values() if isinstance(value, str)]
+        text = values[0] if values else text
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST_BRIEF else f"{line[: LONGEST_BRIEF - 1]}…"
 
 
 def _cut(text: str | None) -> str:

@@ -34,6 +34,8 @@ def age(ms: float) -> tuple[str, str]:
     >>> age(412), age(38_000), age(7_200_000)
     (('0.4', 's'), ('38', 's'), ('2', 'h'))
     """
+    if 0 < ms < 100:
+        return f"{ms:.0f}", "ms"
     seconds = ms / 1000
     for size, name in _UNITS:
         if seconds >= size * (2 if name == "d" else 1):

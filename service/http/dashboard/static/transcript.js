@@ -35,6 +35,22 @@ function blank(kind, n, values) {
   return item;
 }
 
+const telling = ["command", "cmd", "path", "file_path", "filePath", "query", "pattern", "url", "thought"];
+
+// As the server does: what says most of a tool's arguments, in one line.
+function briefOf(text) {
+  let line = text || "";
+  try {
+    const given = JSON.parse(line);
+    if (given && typeof given === "object") {
+      const values = [...telling.map((name) => given[name]), ...Object.values(given)];
+      line = values.find((value) => typeof value === "string") ?? line;
+    }
+  } catch { /* it is no JSON, but plain words */ }
+  line = line.split(/\s+/).filter(Boolean).join(" ");
+  return line.length <= 200 ? line : `${line.slice(0, 199)}…`;
+}
+
 function finish(item, event) {
   const end = item.querySelector("[data-slot=end]");
   const result = item.querySelector("[data-slot=result]");
@@ -57,7 +73,7 @@ function itemOf(entry) {
       return item;
     }
     case "tool.called": {
-      const item = blank("tool", n, { who: event.name, text: event.arguments || "", end: `… running since ${at}` });
+      const item = blank("tool", n, { who: event.name, text: event.arguments || "", brief: briefOf(event.arguments), end: `… running since ${at}` });
       item.className = "tool run";
       item.dataset.call = event.call;
       item.dataset.at = event.occurred_at;
