@@ -24,6 +24,8 @@ from eventlog.settings import Settings
 from eventlog.vocabulary import VOCABULARY, Message
 from service.cli.commands import registered
 from service.cli.main import app
+from service.http.app import operations
+from service.http.problem import STATUSES
 from tests.docs.pages import ROOT
 
 PAGE = ROOT / "docs" / "reference.md"
@@ -279,6 +281,24 @@ def scripts() -> str:
     return table(("script", "does"), rows)
 
 
+# --- HTTP
+
+
+def routes() -> str:
+    """Return every route, in the order of the document."""
+    rows = [
+        (f"`{each.method} {each.path}`", each.scope, first_line(each.handler))
+        for each in operations()
+    ]
+    return table(("route", "scope", "does"), rows)
+
+
+def problems() -> str:
+    """Return the status of every code that a problem document can have."""
+    rows = [(f"`{code}`", str(int(status))) for code, status in STATUSES.items()]
+    return table(("code", "status"), rows)
+
+
 # --- SQL views
 
 
@@ -307,6 +327,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "events": events,
     "errors": error_codes,
     "commands": commands,
+    "routes": routes,
+    "problems": problems,
     "keys": keys,
     "scripts": scripts,
     "views": views,
