@@ -18,6 +18,7 @@ LEFT, TOP, BOTTOM = 46, 14, 22
 """Margins for the ticks' labels."""
 
 MOST_SERIES = 6
+WIDEST_BAR = 56.0
 
 
 class Tick(NamedTuple):
@@ -115,7 +116,7 @@ def bar_chart(
     bottom = -_round_up(-low) if low < 0 else 0.0
     y_at = _span(bottom, top)
     step = (WIDTH - LEFT) / max(1, len(x_names))
-    width = max(1.0, step * 0.72)
+    width = min(WIDEST_BAR, max(1.0, step * 0.72))
     bars, centres = [], []
     for n, name in enumerate(x_names):
         left = LEFT + n * step + (step - width) / 2

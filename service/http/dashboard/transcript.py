@@ -186,7 +186,7 @@ def change_words(each: Happening) -> str:
     return words.get(each.to_status, f"session is {each.to_status}") + why
 
 
-_TELLING = ("command", "cmd", "path", "file_path", "filePath", "query", "pattern", "url", "thought")
+_TELLING = ("path", "file_path", "filePath", "command", "cmd", "query", "pattern", "url", "thought")
 
 
 def brief_of(arguments: str | None) -> str:

@@ -35,7 +35,7 @@ function blank(kind, n, values) {
   return item;
 }
 
-const telling = ["command", "cmd", "path", "file_path", "filePath", "query", "pattern", "url", "thought"];
+const telling = ["path", "file_path", "filePath", "command", "cmd", "query", "pattern", "url", "thought"];
 
 // As the server does: what says most of a tool's arguments, in one line.
 function briefOf(text) {
