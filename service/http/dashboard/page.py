@@ -77,7 +77,8 @@ class Ask:
             now_us=self.now_us,
             **data,
         )
-        return HTMLResponse(html, status)
+        # Without a referrer browsers send `Origin: null` with forms, which could be any page's.
+        return HTMLResponse(html, status, {"Referrer-Policy": "same-origin"})
 
     def error_page(self, error: EventLogError) -> Response:
         """Return the page that tells an error, and what to do next."""
