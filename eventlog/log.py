@@ -15,6 +15,7 @@ from eventlog.appender import ExpectedVersion
 from eventlog.batch import Fence
 from eventlog.clock import SYSTEM_CLOCK, Clock
 from eventlog.codec import Codec
+from eventlog.correlation import with_correlation
 from eventlog.cursor import Cursor
 from eventlog.embedded import EmbeddedServer
 from eventlog.entry import Entry, RawEntry
@@ -312,8 +313,10 @@ class EventLog:
         """
         appender, level = self._here().appender, durability or self.settings.durability
         if isinstance(events, Event):
-            return await appender.append_one(events, expected_version, level, fence)
-        return await appender.append_all(list(events), expected_version, level, fence)
+            event = with_correlation(events)
+            return await appender.append_one(event, expected_version, level, fence)
+        together = [with_correlation(each) for each in events]
+        return await appender.append_all(together, expected_version, level, fence)
 
     async def producer(self, name: str, *, durability: Durability | None = None) -> Producer:
         """Return the bulk producer of that name, standing where the log has it."""

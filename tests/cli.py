@@ -49,7 +49,9 @@ class Cli:
     def environment(self, **changes: str) -> dict[str, str]:
         # FORCE_COLOR and the like of the developer's shell must not change what is printed.
         kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR")}
-        ours = {"EVENTLOG_DATA_DIR": str(self.data), "TERM": "dumb", **self._settings}
+        # Any port: tests run beside each other.
+        ours = {"EVENTLOG_DATA_DIR": str(self.data), "TERM": "dumb", "EVENTLOG_HTTP_PORT": "0"}
+        ours |= self._settings
         return {**kept, **ours, **changes}
 
     async def run(self, *words: str | Path, stdin: bytes = b"", **settings: str) -> Result:
@@ -134,10 +136,11 @@ class Running:
         """Return the next line of standard output."""
         return await self._next(self._process.stdout)
 
-    async def said(self, text: str) -> None:
-        """Return when a line with the text has come on standard error."""
-        while text not in await self._next(self._process.stderr):
+    async def said(self, text: str) -> str:
+        """Return the first line with the text that comes on standard error."""
+        while text not in (line := await self._next(self._process.stderr)):
             pass
+        return line
 
     async def _next(self, stream: asyncio.StreamReader | None) -> str:
         assert stream is not None

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from eventlog.correlation import current_correlation
 from service.http import (
     appending,
     chatting,
@@ -28,7 +29,7 @@ from service.http import (
 )
 from service.http.access import Access
 from service.http.endpoint import Endpoint, SegmentRoute, Shared
-from service.http.envelope import REQUEST_ID, Envelope, request_id
+from service.http.envelope import REQUEST_ID, Envelope
 from service.http.openapi import document
 from service.http.operation import Operation
 from service.http.problem import problem_response
@@ -122,7 +123,7 @@ async def _refused(request: Request, error: Exception) -> Response:  # noqa: ARG
         refusal = Refusal(
             "not_found", "there is no such path.", remedy="/openapi.json lists those there are."
         )
-    return problem_response(refusal, request_id.get())
+    return problem_response(refusal, current_correlation())
 
 
 def _origins(text: str | None) -> frozenset[str]:

@@ -12,11 +12,10 @@ from starlette.responses import Response
 
 from bridge.given import EARLIEST_US
 from eventlog.errors import UndecodablePayload
-from eventlog.event import Event
+from eventlog.event import Event, UnknownEvent
 from eventlog.settings import Durability
 from eventlog.writer import AppendResult
 from service.http.endpoint import json_response
-from service.http.envelope import request_id
 from service.http.operation import Routes
 from service.http.refusal import Refusal
 from service.wiring import Service
@@ -84,15 +83,22 @@ async def append_events(service: Service, body: Append, request: Request) -> Res
 
 def _event(service: Service, document: EventDocument, place: int) -> Event:
     """Return the event. Raises Refusal, which says which of the list it was."""
-    correlation = {"correlation_id": request_id.get(), **document}
     pointer = f"$.events[{place}]"
     if not isinstance(document.get("type"), str):
         raise Refusal("invalid_body", f"an event has no `type` at {pointer}.", pointer=pointer)
     try:
-        event = service.log.codec.decode(msgspec.json.encode(correlation))
+        event = service.log.codec.decode(msgspec.json.encode(document))
     except UndecodablePayload as error:
         raise Refusal("invalid_body", f"{error.message} At {pointer}.", pointer=pointer) from None
-    if event.extra and event.type in service.log.codec.types:
+    is_known = event.type in service.log.codec.types
+    if is_known and isinstance(event, UnknownEvent):
+        raise Refusal(
+            "invalid_body",
+            f"schema {event.schema} of {event.type} at {pointer} is not known here.",
+            remedy="Leave `schema` out, or upgrade the service.",
+            pointer=f"{pointer}.schema",
+        )
+    if is_known and event.extra:
         names = ", ".join(map(repr, sorted(event.extra)))
         raise Refusal(
             "invalid_body",

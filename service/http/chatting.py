@@ -12,7 +12,6 @@ from eventlog.errors import UserNotAllowed
 from eventlog.event import Name
 from service.http.appending import Appended, appended, status_of
 from service.http.endpoint import json_response
-from service.http.envelope import request_id
 from service.http.links import conversation_link, session_link
 from service.http.operation import Routes
 from service.wiring import Service
@@ -62,7 +61,6 @@ async def chat(service: Service, body: ChatMessageIn) -> Response:
         message_id=body.message_id,
         shared=body.shared,
         metadata=body.metadata,
-        request_id=request_id.get(),
     )
     if received is None:
         raise UserNotAllowed(body.channel, body.user_id)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from contextvars import ContextVar
 from http import HTTPStatus
 
 import structlog
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from eventlog.correlation import correlated
 from eventlog.errors import EventLogError
 from eventlog.ids import new_event_id
 from eventlog.logs import get_logger
@@ -19,9 +19,6 @@ from service.http.problem import problem_response
 
 REQUEST_ID = "X-Request-ID"
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._:@/+=-]{1,128}")
-
-request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""Of the request that is being worked on: the correlation id of what it appends."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 POLICY = (
@@ -57,7 +54,6 @@ class Envelope:
             return
         asked_id = Request(scope).headers.get(REQUEST_ID, "")
         own_id = asked_id if _GIVEN_ID.fullmatch(asked_id) else new_event_id()
-        request_id.set(own_id)
         started_s = time.perf_counter()
         status = 0
 
@@ -71,7 +67,7 @@ class Envelope:
                 message["headers"] = [*given, *own, *(h for h in _HEADERS if h[0] not in names)]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=own_id):
+        with correlated(own_id), structlog.contextvars.bound_contextvars(request_id=own_id):
             try:
                 await self._app(scope, receive, finish)
             except Exception as error:  # noqa: BLE001 - the last resort: it must be answered

@@ -16,8 +16,6 @@ from service.wiring import Service
 
 routes = Routes("service")
 
-READY_WITHIN_S = 2.0
-
 
 class Health(msgspec.Struct, frozen=True):
     """Whether it lives."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextvars import Context
 from typing import Literal, NamedTuple
 
 from eventlog.entry import Entry
@@ -21,9 +22,12 @@ from eventlog.tail import Tail
 from eventlog.tasks import end_calls
 from service.http.entries import entry_json
 from service.http.place import Place
+from service.http.refusal import Refusal
 
 QUEUE_ENTRIES = 2000
 """That wait for one reader: four pages of a tail."""
+MOST_FOLLOWED = 128
+"""Partitions. Each holds one of the log's 256 connections while it waits."""
 HEARTBEAT_S = 15.0
 """So often a reader that nothing is for is sent a comment: proxies and readers see that it lives."""
 AGAIN_S = 0.5
@@ -144,7 +148,8 @@ class Feed:
             if self.position is None:
                 tail = await self._log.tail(None, partition=self.partition)
                 self.position = self._positions[self.partition] = tail.cursor[self.partition]
-                self._task = asyncio.create_task(self._follow(tail))
+                # It outlives the request that begins it, and is not of it.
+                self._task = asyncio.create_task(self._follow(tail), context=Context())
         self._readers.setdefault(reader.wants.key, set()).add(reader)
         return self.position
 
@@ -229,11 +234,18 @@ class Hub:
         return sum(feed.position is not None for feed in self._feeds.values())
 
     async def join(self, reader: Reader, partitions: Iterable[int]) -> dict[int, EntryId]:
-        """Let the reader hear what follows the returned positions. Raises LogUnavailable."""
+        """Let the reader hear what follows the returned positions. Raises LogUnavailable, Refusal."""
         joined: dict[int, EntryId] = {}
         try:
             for partition in partitions:
                 feed = self._feed(partition)
+                if feed.position is None and self.followed_count >= MOST_FOLLOWED:
+                    raise Refusal(
+                        "overloaded",
+                        f"{MOST_FOLLOWED} partitions are followed here, no more can be.",
+                        remedy="Name fewer with `partition`, or run more processes.",
+                        headers={"Retry-After": "5"},
+                    )
                 joined[partition] = await feed.join(reader)
         except BaseException:
             self.leave(reader, joined)

@@ -17,6 +17,9 @@ MAX_HEADER_BYTES = 64 * 1024
 class Protocol(HttpToolsProtocol):
     """One connection."""
 
+    most_connections = 1024
+    """How many there may be; what comes beyond is closed at once."""
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Expect a request."""
         super().connection_made(transport)
@@ -24,6 +27,8 @@ class Protocol(HttpToolsProtocol):
         self._stalled: TimerHandle | None = None
         self._awaited: TimerHandle | None = None
         self._await_headers()
+        if len(self.connections) > self.most_connections:
+            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of the deadlines."""

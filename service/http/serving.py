@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import resource
 import socket
 from collections.abc import Iterator
 
@@ -21,6 +22,12 @@ BACKLOG = 1024
 KEEP_ALIVE_S = 15
 END_WITHIN_S = 5
 """What runs at the end may go on for so long."""
+
+
+FILES_WANTED = 65_536
+"""A connection is a file; what a process may open by default (1,024) slow clients could use up."""
+RESERVED_FILES = 256
+"""That connections leave for the server, the archive and the rest."""
 
 
 class PortTaken(ConfigurationError):
@@ -68,6 +75,7 @@ async def serve(app: Starlette, listening: socket.socket, stop: asyncio.Event) -
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="error",  # what clients do wrong is no news
         access_log=False,
         server_header=False,
         proxy_headers=False,
@@ -76,6 +84,7 @@ async def serve(app: Starlette, listening: socket.socket, stop: asyncio.Event) -
         backlog=BACKLOG,
     )
     server = _Server(config)
+    Protocol.most_connections = max(RESERVED_FILES, allow_files() - RESERVED_FILES)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -88,6 +97,16 @@ async def serve(app: Starlette, listening: socket.socket, stop: asyncio.Event) -
             await serving
         finally:
             await app.state.shared.close()
+
+
+def allow_files() -> int:
+    """Return how many files this process may open, having asked for as many as it may ask for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_WANTED if hard == resource.RLIM_INFINITY else min(FILES_WANTED, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return FILES_WANTED if soft == resource.RLIM_INFINITY else soft
 
 
 class _Server(uvicorn.Server):

@@ -15,7 +15,6 @@ from projections.views.sessions import Session
 from projections.views.tickets import ticket_of
 from service.http.appending import Appended, appended, status_of
 from service.http.endpoint import json_response
-from service.http.envelope import request_id
 from service.http.listing import OfSession, OnPage
 from service.http.operation import Routes
 from service.http.session_state import SessionDocument, state_of_session
@@ -139,7 +138,6 @@ async def say_in_session(service: Service, asked: OfSession, body: Say) -> Respo
             body.text,
             sender=body.sender,
             message_id=body.message_id,
-            request_id=request_id.get(),
         )
     return json_response(appended(None, result), status_of([result]))
 

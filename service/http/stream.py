@@ -19,8 +19,8 @@ from eventlog.errors import EventLogError, HistoryGap
 from eventlog.event import Event
 from eventlog.ids import START, EntryId
 from eventlog.log import EventLog
-from service.http.endpoint import Shared, Slots
-from service.http.hub import Heard, Reader, Wants, frame
+from service.http.endpoint import Shared
+from service.http.hub import AGAIN_S, Heard, Reader, Wants, frame
 from service.http.place import Place
 from service.http.problem import problem_of
 from service.http.refusal import Refusal
@@ -62,6 +62,13 @@ class Stream:
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield bytes until the stream ends: the subject is over, the reader slow, the service stops."""
         yield b"retry: %d\n\n" % RETRY_MS
+        try:
+            async for chunk in self._until_over():
+                yield chunk
+        except EventLogError as error:
+            yield b"event: problem\ndata: %s\n\n" % msgspec.json.encode(problem_of(error))
+
+    async def _until_over(self) -> AsyncIterator[bytes]:
         while True:
             self._was_level = False
             reader = Reader(self._subject.wants)
@@ -69,17 +76,14 @@ class Stream:
                 async for chunk in self._heard(reader):
                     yield chunk
             except HistoryGap as gap:
-                self._place = None
                 yield await self._resync("trimmed", gap)
                 continue
-            except EventLogError as error:
-                yield self._problem(error)
-                return
             finally:
-                self._hub.leave(reader, self._subject.partitions)
+                self._hub.leave(reader, self._partitions)
             if reader.fate != "lost":
                 return
             # Its place is kept: what it missed is read, and where that is gone it is told so.
+            await self._log.clock.sleep(AGAIN_S)
 
     async def _heard(self, reader: Reader) -> AsyncIterator[bytes]:
         if self._place is not None and (reason := await self._why_elsewhere(self._place)):
@@ -87,7 +91,7 @@ class Stream:
         if self._place is not None:  # first what is long, of which nobody need queue what follows
             async for chunk in self._caught_up(self._place, await self._heads()):
                 yield chunk
-        joined = await self._hub.join(reader, self._subject.partitions)
+        joined = await self._hub.join(reader, self._partitions)
         if self._place is None:
             self._place = Place(self._mark, joined)
             yield self._frame("state", await self._subject.state(), self._place)
@@ -189,7 +193,7 @@ class Stream:
     def _heartbeat(self, place: Place) -> bytes:
         """Return a comment, with an id where the reader's place moved without an event for it."""
         before = str(place)
-        for partition in self._subject.partitions:
+        for partition in self._partitions:
             position = self._hub.position(partition)
             if position is not None and position.n > place.positions[partition].n:
                 place.positions[partition] = position
@@ -201,13 +205,13 @@ class Stream:
         if place.log_mark != self._mark:
             return "other_log"
         heads = await self._heads()
-        if any(place.positions[p].n > heads[p].n for p in self._subject.partitions):
+        if any(place.positions[p].n > heads[p].n for p in self._partitions):
             return "other_log"
         return None
 
     async def _heads(self) -> dict[int, EntryId]:
         heads = await self._log.heads()
-        return {partition: heads[partition] for partition in self._subject.partitions}
+        return {partition: heads[partition] for partition in self._partitions}
 
     async def _resync(self, reason: str, gap: HistoryGap | None = None) -> bytes:
         """Return what sends a reader on from the present."""
@@ -225,10 +229,6 @@ class Stream:
             msgspec.json.encode(data, enc_hook=str),
         )
 
-    @staticmethod
-    def _problem(error: EventLogError) -> bytes:
-        return b"event: problem\ndata: %s\n\n" % msgspec.json.encode(problem_of(error))
-
 
 class EventStream(StreamingResponse):
     """A response that holds one of the places for streams while it lasts."""
@@ -243,9 +243,8 @@ class EventStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send what there is until it ends or the client goes."""
-        slots: Slots = self._shared.stream_slots
         counting = self._shared.counting
-        async with slots:
+        async with self._shared.stream_slots:
             counting.stream_count += 1
             try:
                 await super().__call__(scope, receive, send)

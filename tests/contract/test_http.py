@@ -42,6 +42,13 @@ class TestAppend:
         [entry] = await api.log.read(conversation="a:1")
         assert entry.event.correlation_id == "trace-7"
 
+    async def test_so_it_does_with_what_other_calls_append(self, api):
+        headers = {"X-Request-ID": "trace-8"}
+        body = {"text": "fix it", "session_id": "s1"}
+        await api.http.post("/v1/tickets/T/sessions", json=body, headers=headers)
+        entries = await api.log.read(conversation="ticket:T")
+        assert {entry.event.correlation_id for entry in entries} == {"trace-8"}
+
     async def test_a_request_s_id_that_is_none_is_replaced(self, api):
         answer = await api.http.get("/health", headers={"X-Request-ID": "a b" * 100})
         assert "a b" not in answer.headers["x-request-id"]
@@ -55,6 +62,22 @@ class TestAppend:
         assert (problem["code"], problem["pointer"]) == ("invalid_body", "$.events[1].txt")
         assert problem["status"] == 422
         assert await api.log.heads() == [START] * 4
+
+    @pytest.mark.parametrize(
+        ("field", "value"), [("schema", 99), ("occurred_at", 1_700_000_000), ("text", 7)]
+    )
+    async def test_a_field_that_cannot_be_is_named(self, api, field, value):
+        event = {**received("x"), field: value}
+        answer = await api.http.post("/v1/events", json={"events": [event]})
+        assert answer.status_code == 422
+        assert field in answer.json()["detail"]
+        assert answer.json()["pointer"].startswith("$.events[0]")
+
+    async def test_an_event_of_a_type_of_your_own_keeps_its_fields(self, api):
+        event = {"type": "shop.paid", "conversation": "a:1", "amount_cents": 995}
+        assert (await api.http.post("/v1/events", json={"events": [event]})).status_code == 201
+        [entry] = await api.log.read(conversation="a:1")
+        assert (entry.event.type, entry.event.extra) == ("shop.paid", {"amount_cents": 995})
 
     async def test_an_expected_version_that_is_not_is_a_conflict(self, api):
         change = {"type": "session.touched", "conversation": "c", "session": "s"}
@@ -240,6 +263,10 @@ class TestService:
         document = (await api.http.get("/openapi.json")).json()
         assert document["openapi"] == "3.1.0"
         assert "/v1/sessions/{session}/stream" in document["paths"]
+
+    async def test_a_stream_asked_for_by_head_ends(self, api):
+        answer = await api.http.head("/v1/events/stream")
+        assert answer.headers["content-type"].startswith("text/event-stream")
 
     async def test_what_is_unknown_is_refused_with_its_place(self, api):
         answer = await api.http.get("/v1/sessions?colour=red")

@@ -17,7 +17,7 @@ from service.http.app import operations
 from service.http.openapi import document
 from tests.http_service import running
 
-EXAMPLES = 8
+EXAMPLES = 5
 STREAMS = "/stream"
 """They do not end by themselves; `test_http_streams.py` reads them."""
 

@@ -10,6 +10,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from eventlog import EntryId
+from eventlog.entry import Entry
+from eventlog.errors import HistoryGap
+from eventlog.tail import Tail
 from service.http import hub as hub_module
 from service.http import stream as stream_module
 from service.http.reading import Limits
@@ -233,6 +236,26 @@ class TestManyReaders:
         async with source(api, path, sent[-1].id) as again:
             had += await some(again, 400 - len(had))
         assert [each.data["sequence"] for each in had] == list(range(1, 401))
+
+    async def test_what_the_tail_missed_is_read_by_the_reader_itself(self, api, monkeypatch):
+        there = conversation_in(api.log, 0)
+        async with source(api, "/v1/events/stream?partition=0") as read:
+            await some(read, 1)
+            monkeypatch.setattr(hub_module, "AGAIN_S", 0.0)
+            follow, gaps = Tail.__anext__, []
+
+            async def missing(tail: Tail) -> Entry:
+                entry = await follow(tail)
+                if entry.sequence in (3, 6) and entry.sequence not in gaps:
+                    gaps.append(entry.sequence)
+                    raise HistoryGap("as if it were trimmed.")
+                return entry
+
+            monkeypatch.setattr(Tail, "__anext__", missing)
+            for n in range(10):
+                await api.log.append(message(there, n))
+            assert [text(each) for each in await some(read, 10)] == [str(n) for n in range(10)]
+            assert gaps
 
     async def test_there_are_places_for_so_many(self, server_url):
         async with running(server_url, limits=Limits(stream_count=1)) as api:

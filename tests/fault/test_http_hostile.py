@@ -7,8 +7,9 @@ import random
 import resource
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
+import httpx2 as httpx
 import pytest
 
 from service.http import protocol
@@ -111,8 +112,6 @@ async def _drained(writer: asyncio.StreamWriter) -> None:
 
 
 async def test_a_thousand_slow_connections_hold_up_nobody(server_url, monkeypatch):
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(4096, hard)), hard))
     monkeypatch.setattr(protocol, "HEADERS_WITHIN_S", 4.0)
     async with running(server_url, limits=Limits(body_timeout_s=4.0, running_count=8)) as api:
         opened = [await asyncio.open_connection(*api.address) for _ in range(1000)]
@@ -209,6 +208,24 @@ async def test_with_a_spool_appends_are_taken_meanwhile(tmp_path):
             await eventually(is_drained)
             page = (await api.http.get("/v1/conversations/a:1/messages")).json()
             assert len(page["messages"]) == 1
+
+
+async def test_connections_beyond_what_it_may_open_are_closed(server_url, monkeypatch):
+    async with running(server_url) as api:
+        monkeypatch.setattr(protocol.Protocol, "most_connections", 3)
+        opened = [await asyncio.open_connection(*api.address) for _ in range(3)]
+        reader, writer = await asyncio.open_connection(*api.address)
+        with suppress(ConnectionError):
+            assert await reader.read() == b""
+        for _, each in (*opened, (reader, writer)):
+            each.close()
+        await eventually(lambda: _is_alive(api))
+
+
+async def _is_alive(api: Running) -> bool:
+    with suppress(httpx.TransportError):
+        return (await api.http.get("/health")).status_code == 200
+    return False
 
 
 @pytest.mark.parametrize("client_ends", [True, False])

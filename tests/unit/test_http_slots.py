@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from service.http.endpoint import Slots
 from service.http.refusal import Refusal
+from service.http.slots import Slots
 from tests.support import turns
 
 
