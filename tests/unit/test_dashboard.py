@@ -32,7 +32,8 @@ class TestWords:
     @pytest.mark.parametrize(
         ("ms", "said"),
         [(0, "0 s"), (38, "38 ms"), (412, "0.4 s"), (38_000, "38 s"), (119_000, "2 min"),
-         (7_200_000, "2 h"), (100 * 3_600_000, "4 d")],
+         (7_200_000, "2 h"), (100 * 3_600_000, "4 d"),
+         (10**12, "32 y")],
     )  # fmt: skip
     def test_lasting(self, ms, said):
         assert words.lasting(ms) == said

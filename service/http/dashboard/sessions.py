@@ -17,7 +17,6 @@ from projections.views.tickets import TicketKind, TicketSession, ticket_of
 from service.http.dashboard import chats, words
 from service.http.dashboard.page import Ask, not_found
 from service.http.dashboard.transcript import items_of
-from service.http.envelope import request_id
 from service.http.links import segment
 from service.wiring import Service
 
@@ -172,7 +171,7 @@ async def say_in_session(ask: Ask) -> Response:
     if ticket_of(session.conversation) is not None:
         await bridge.tickets.send(session.id, text, **common)
     else:
-        await bridge.received(session, text, **common, request_id=request_id.get())
+        await bridge.received(session, text, **common)
     return RedirectResponse(f"/sessions/{segment(session.id)}", 303)
 
 

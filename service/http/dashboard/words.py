@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
+_UNITS = ((31_557_600, "y"), (86_400, "d"), (3600, "h"), (60, "min"))
 
 NOTHING = "-"
 
@@ -38,7 +38,7 @@ def age(ms: float) -> tuple[str, str]:
         return f"{ms:.0f}", "ms"
     seconds = ms / 1000
     for size, name in _UNITS:
-        if seconds >= size * (2 if name == "d" else 1):
+        if seconds >= size * (2 if name in ("d", "y") else 1):
             return f"{seconds / size:,.0f}", name
     return (f"{seconds:.1f}" if 0 < seconds < 10 else f"{seconds:,.0f}"), "s"
 
