@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from bridge import Bridge
@@ -78,10 +79,12 @@ class DemoBot:
     def __init__(self, bridge: Bridge, seed: int = 7) -> None:
         self._bridge = bridge
         self._log = bridge.log
+        self._stop = asyncio.Event()
         self._rnd = random.Random(seed)  # noqa: S311 - it plays a part, and keeps no secret
 
     async def run(self, stop: asyncio.Event) -> None:
         """Play until `stop` is set."""
+        self._stop = stop
         answering = Worker(self._log, "answers")
         answering.on(MessageReceived)(self._answer)
         coding = Worker(self._log, "coder")
@@ -104,10 +107,12 @@ class DemoBot:
                 await act()
             except EventLogError as error:
                 _log.warning("demo_waits", error=str(error))
-            try:
-                await asyncio.wait_for(stop.wait(), every_s * self._rnd.uniform(0.4, 1.6))
-            except TimeoutError:
-                continue
+            await self._pause(every_s * self._rnd.uniform(0.4, 1.6))
+
+    async def _pause(self, pause_s: float) -> None:
+        """Wait, but for no one who is told to stop: what is in hand then ends at once."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), pause_s)
 
     async def _ask(self) -> None:
         user = self._rnd.randint(1, PEOPLE)
@@ -161,7 +166,7 @@ class DemoBot:
         }
         await self._log.append(ToolCalled(**common, name=name, arguments=arguments))
         took_s = self._rnd.uniform(0.6, 3.0)
-        await self._log.clock.sleep(took_s)
+        await self._pause(took_s)
         took_ms = round(took_s * 1000)
         await self._log.append(
             ToolReturned(**common, name=name, result=result, is_error=is_error, duration_ms=took_ms)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+from urllib.parse import quote
+
 import pytest
 import pytest_asyncio
 from playwright.async_api import expect
@@ -12,6 +15,7 @@ from eventlog import MessageReceived, MessageSent, ToolCalled, ToolReturned
 from eventlog.errors import SendFailed
 from service.http.dashboard.routes import pages
 from tests.browser import browser_running, browsing
+from tests.contract.test_dashboard import fill
 from tests.http_service import running
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
@@ -177,6 +181,40 @@ async def test_pages_fit_a_phone_the_dark_and_the_keyboard(site):
     await page.keyboard.press("Tab")
     outline = await page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
+
+
+async def test_axe_finds_nothing_in_light_or_dark(site):
+    run, browser = site
+    session = await fill(run)
+    [letter, *_] = (await run.bridge.dead_letters.list()).items
+    axe = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+    paths = (
+        "/",
+        "/conversations",
+        f"/sessions/{session}",
+        "/sessions",
+        f"/dead-letters/{quote(letter.letter, safe='')}",
+        "/projections",
+        "/archive",
+        "/sql",
+        "/sql/reports/tools",
+        "/sessions/none",
+    )
+    page = await browser.new_page()
+    found = []
+    for path in paths:
+        await page.goto(path)
+        await page.evaluate(axe)
+        # All but its colours a page has the same in the dark.
+        for scheme, rules in (("light", {}), ("dark", {"runOnly": ["color-contrast"]})):
+            await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            result = await page.evaluate("rules => axe.run(rules)", rules)
+            found += [
+                (path, scheme, each["id"], node["html"][:160], node["failureSummary"][:300])
+                for each in result["violations"]
+                for node in each["nodes"]
+            ]
+    assert found == [], "\n".join(map(str, found))
 
 
 async def test_a_service_that_goes_away_is_told_and_its_return_taken_up(site):
