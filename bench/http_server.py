@@ -21,6 +21,7 @@ from starlette.routing import Route
 from eventlog.collector import spared_collector
 from eventlog.settings import Settings
 from service.http.app import new_app
+from service.http.reading import Limits
 from service.http.serving import listen, serve
 from service.http.tokens import Tokens
 from service.wiring import open_service
@@ -33,6 +34,7 @@ class Bare:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
+        self.limits = Limits()
         self._queues: set[asyncio.Queue[bytes]] = set()
 
     async def append(self, request: Request) -> Response:

@@ -35,6 +35,8 @@ class Shared:
         self.counting = Counting()
         self.slots = Slots(limits.running_count, limits.waiting_count, limits.wait_s)
         self.stream_slots = Slots(limits.stream_count)
+        self.stream_turns = asyncio.Semaphore(limits.running_count)
+        """Taken for each question to the log: a thousand readers may come back at once."""
         self.hub = Hub(service.log)
 
     def stop(self) -> None:
@@ -71,7 +73,10 @@ class Endpoint:
             given["request"] = request
         if operation.is_stream and request.method == "HEAD":
             answer: Any = Response(media_type=STREAM)  # it would never end
-        elif operation.scope == "open" or operation.is_stream:
+        elif operation.is_stream:
+            async with shared.stream_turns:
+                answer = await operation.handler(shared.service, **given)
+        elif operation.scope == "open":
             answer = await operation.handler(shared.service, **given)
         else:
             async with shared.slots:

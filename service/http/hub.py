@@ -10,8 +10,9 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import Context
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from eventlog.connection import in_our_words
 from eventlog.entry import Entry
 from eventlog.errors import EventLogError, HistoryGap
 from eventlog.event import Event
@@ -21,7 +22,7 @@ from eventlog.logs import get_logger
 from eventlog.tail import Tail
 from eventlog.tasks import end_calls
 from service.http.entries import entry_json
-from service.http.place import Place
+from service.http.place import Place, mark_of
 from service.http.refusal import Refusal
 
 QUEUE_ENTRIES = 2000
@@ -30,6 +31,7 @@ MOST_FOLLOWED = 128
 """Partitions. Each holds one of the log's 256 connections while it waits."""
 HEARTBEAT_S = 15.0
 """So often a reader that nothing is for is sent a comment: proxies and readers see that it lives."""
+MARK_FRESH_S = 1.0
 AGAIN_S = 0.5
 """Until an unreachable log is asked again."""
 
@@ -225,6 +227,9 @@ class Hub:
         self._feeds: dict[int, Feed] = {}
         self._positions: dict[int, EntryId] = {}
         self._next_beat: asyncio.TimerHandle | None = None
+        self._mark = ""
+        self._marked_s = float("-inf")
+        self._marking = asyncio.Lock()
         self._ending: set[asyncio.Task[None]] = set()
         self.is_closed = False
 
@@ -232,6 +237,16 @@ class Hub:
     def followed_count(self) -> int:
         """Partitions that are followed now."""
         return sum(feed.position is not None for feed in self._feeds.values())
+
+    async def log_mark(self) -> str:
+        """Return what tells the log from others, asked once a second at most. Raises LogUnavailable."""
+        async with self._marking:
+            now_s = self._log.clock.monotonic_s()
+            if now_s - self._marked_s > MARK_FRESH_S:
+                with in_our_words(self._log.settings):
+                    epoch: Any = await self._log.client.hget(self._log.keys.meta(), "epoch")
+                self._mark, self._marked_s = mark_of((epoch or b"").decode()), now_s
+        return self._mark
 
     async def join(self, reader: Reader, partitions: Iterable[int]) -> dict[int, EntryId]:
         """Let the reader hear what follows the returned positions. Raises LogUnavailable, Refusal."""

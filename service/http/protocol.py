@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import TimerHandle
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -17,8 +18,10 @@ MAX_HEADER_BYTES = 64 * 1024
 class Protocol(HttpToolsProtocol):
     """One connection."""
 
-    most_connections = 1024
-    """How many there may be; what comes beyond is closed at once."""
+    def __init__(self, *arguments: Any, most_connections: int, **named: Any) -> None:
+        """Of `most_connections` at once; what comes beyond is closed immediately."""
+        super().__init__(*arguments, **named)
+        self._most_connections = most_connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Expect a request."""
@@ -27,7 +30,7 @@ class Protocol(HttpToolsProtocol):
         self._stalled: TimerHandle | None = None
         self._awaited: TimerHandle | None = None
         self._await_headers()
-        if len(self.connections) > self.most_connections:
+        if len(self.connections) > self._most_connections:
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

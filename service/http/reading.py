@@ -23,14 +23,16 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     body_bytes: int = 8 * 1024 * 1024
     body_timeout_s: float = 20.0
     """From the headers to the last byte of the body."""
-    running_count: int = 256
-    """Requests worked on at once."""
+    running_count: int = 64
+    """Requests worked on at once: each may take several of the log's 256 connections."""
     waiting_count: int = 1024
     """That wait for others to be done; what comes beyond is told to come again."""
-    wait_s: float = 5.0
+    wait_s: float = 10.0
     """How long each of them may wait."""
     stream_count: int = 5000
     """Open streams."""
+    connection_count: int = 20_000
+    """Open connections, where the process may have so many files."""
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:

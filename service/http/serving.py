@@ -8,6 +8,8 @@ import errno
 import resource
 import socket
 from collections.abc import Iterator
+from functools import partial
+from typing import cast
 
 import uvicorn
 from starlette.applications import Starlette
@@ -69,9 +71,11 @@ def address_of(listening: socket.socket) -> str:
 
 async def serve(app: Starlette, listening: socket.socket, stop: asyncio.Event) -> None:
     """Serve until `stop` is set; requests that run may end first, for a few seconds."""
+    allowed = max(RESERVED_FILES, allow_files() - RESERVED_FILES)
+    most = min(allowed, app.state.shared.limits.connection_count)
     config = uvicorn.Config(
         app,
-        http=Protocol,
+        http=cast("type[Protocol]", partial(Protocol, most_connections=most)),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -84,7 +88,6 @@ async def serve(app: Starlette, listening: socket.socket, stop: asyncio.Event) -
         backlog=BACKLOG,
     )
     server = _Server(config)
-    Protocol.most_connections = max(RESERVED_FILES, allow_files() - RESERVED_FILES)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     stopping = asyncio.create_task(stop.wait())
     try:

@@ -8,7 +8,7 @@ any more, because entries were trimmed or the log is another, it is sent a `resy
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from starlette.responses import StreamingResponse
@@ -25,6 +25,8 @@ from service.http.place import Place
 from service.http.problem import problem_of
 from service.http.refusal import Refusal
 
+T = TypeVar("T")
+
 RETRY_MS = 2000
 """When a browser that lost the stream comes back."""
 PAGE_ENTRIES = 500
@@ -36,8 +38,8 @@ class Subject(NamedTuple):
 
     wants: Wants
     partitions: Sequence[int]
-    state: Callable[[], Awaitable[Any]]
-    """Returns what is told at the beginning, as of now."""
+    state: Callable[[Place], Awaitable[Any]]
+    """Returns what is told at the beginning, as of now: at that place or after it."""
     is_over: Callable[[], Awaitable[bool]]
     """Returns whether nothing more can follow what is in the log by now."""
     ends_with: Callable[[Event], bool]
@@ -94,11 +96,12 @@ class Stream:
         joined = await self._hub.join(reader, self._partitions)
         if self._place is None:
             self._place = Place(self._mark, joined)
-            yield self._frame("state", await self._subject.state(), self._place)
+            state = await self._in_turn(self._subject.state(self._place))
+            yield self._frame("state", state, self._place)
         place = self._place
         async for chunk in self._caught_up(place, joined):
             yield chunk
-        if not place.has_ended and await self._subject.is_over():
+        if not place.has_ended and await self._in_turn(self._subject.is_over()):
             # In this order: the entry that ended it is in the log by now, before these heads.
             async for chunk in self._caught_up(place, await self._heads()):
                 yield chunk
@@ -132,12 +135,13 @@ class Stream:
         """Yield what is in the log after the place and up to there. Raises HistoryGap."""
         for partition, end in until.items():
             while place.positions[partition].n < end.n and not place.has_ended:
-                page = await self._log.read(
+                reading = self._log.read(
                     partition=partition,
                     after=place.positions[partition],
                     before=EntryId(end.ms, end.n + 1),
                     limit=PAGE_ENTRIES,
                 )
+                page = await self._in_turn(reading)
                 wanted = [each for each in page if self._subject.wants.takes(each.event)]
                 chunk = self._entries(wanted, place)
                 if not place.has_ended:
@@ -210,13 +214,18 @@ class Stream:
         return None
 
     async def _heads(self) -> dict[int, EntryId]:
-        heads = await self._log.heads()
+        heads = await self._in_turn(self._log.heads())
         return {partition: heads[partition] for partition in self._partitions}
+
+    async def _in_turn(self, asking: Awaitable[T]) -> T:
+        """Return what the log answers, asked when it is this reader's turn."""
+        async with self._shared.stream_turns:
+            return await asking
 
     async def _resync(self, reason: str, gap: HistoryGap | None = None) -> bytes:
         """Return what sends a reader on from the present."""
         place = self._place = Place(self._mark, await self._heads())
-        told = {"reason": reason, "state": await self._subject.state()}
+        told = {"reason": reason, "state": await self._in_turn(self._subject.state(place))}
         if gap is not None:
             told["detail"] = gap.message
         return self._frame("resync", told, place)

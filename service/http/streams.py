@@ -9,9 +9,7 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from eventlog.connection import in_our_words
 from eventlog.event import Event, Name
-from eventlog.log import EventLog
 from eventlog.session import TERMINAL
 from eventlog.vocabulary import SessionTransitioned
 from projections.views.conversations import Conversation, Conversations
@@ -21,7 +19,7 @@ from service.http.entries import EntryDocument, entry_json
 from service.http.hub import Wants
 from service.http.listing import Asked
 from service.http.operation import STREAM, Routes
-from service.http.place import Place, mark_of
+from service.http.place import Place
 from service.http.refusal import Refusal
 from service.http.session_state import state_of_session
 from service.http.sessions import existing
@@ -89,7 +87,7 @@ async def stream_session(service: Service, asked: SessionStream, request: Reques
     """
     session = await existing(service, asked.session)
 
-    async def state() -> Any:
+    async def state(_: Place) -> Any:
         return await state_of_session(service, session.id)
 
     async def is_over() -> bool:
@@ -118,7 +116,7 @@ async def stream_conversation(
     """
     name = asked.conversation
 
-    async def state() -> Any:
+    async def state(_: Place) -> Any:
         page = await History(service.log, past=service.past).last(name, STATE_MESSAGES)
         return {
             "conversation": await Conversations(service.log).get(name),
@@ -142,9 +140,8 @@ async def stream_events(service: Service, asked: LogStream, request: Request) ->
     if partitions[-1] >= count:
         raise Refusal("bad_request", f"there is no partition {partitions[-1]}.")
 
-    async def state() -> LogState:
-        heads = await service.log.heads()
-        return LogState({partition: str(heads[partition]) for partition in partitions})
+    async def state(place: Place) -> LogState:
+        return LogState({each: str(place.positions[each]) for each in partitions})
 
     wants = Wants("all", types=frozenset(asked.type))
     subject = Subject(wants, partitions, state, _never, _no_end)
@@ -155,18 +152,11 @@ async def _streamed(request: Request, subject: Subject, last_event_id: str | Non
     shared: Shared = request.app.state.shared
     header = request.headers.get("last-event-id")
     place = place_of_request(header, last_event_id, subject.partitions)
-    mark = mark_of(await epoch_of(shared.service.log))
+    mark = await shared.hub.log_mark()
     if place is not None and place.has_ended and place.log_mark == mark:
         return Response(status_code=204)
     given = place and Place(place.log_mark, place.positions)
     return EventStream(shared, Stream(shared, subject, mark, given))
-
-
-async def epoch_of(log: EventLog) -> str:
-    """Return what tells the log from any other of its name. Raises LogUnavailable."""
-    with in_our_words(log.settings):
-        epoch: Any = await log.client.hget(log.keys.meta(), "epoch")
-    return "" if epoch is None else epoch.decode()
 
 
 async def _never() -> bool:

@@ -169,8 +169,11 @@ async def test_while_the_log_is_away_it_says_so_and_recovers(tmp_path):
             events = stream.events()
             assert (await anext(events)).event == "state"
             server.kill()
-            for method, path, body in (("POST", "/v1/events", EVENT), ("GET", "/v1/sessions", None),
-                                       ("GET", "/v1/events/stream", None)):  # fmt: skip
+            for method, path, body in (
+                ("POST", "/v1/events", EVENT),
+                ("GET", "/v1/sessions", None),
+                ("GET", "/v1/sessions/s/stream", None),
+            ):
                 answer = await api.http.request(method, path, json=body)
                 assert (answer.status_code, answer.json()["code"]) == (503, "log_unavailable")
                 assert int(answer.headers["retry-after"]) > 0
@@ -210,9 +213,8 @@ async def test_with_a_spool_appends_are_taken_meanwhile(tmp_path):
             assert len(page["messages"]) == 1
 
 
-async def test_connections_beyond_what_it_may_open_are_closed(server_url, monkeypatch):
-    async with running(server_url) as api:
-        monkeypatch.setattr(protocol.Protocol, "most_connections", 3)
+async def test_connections_beyond_what_it_may_open_are_closed(server_url):
+    async with running(server_url, limits=Limits(connection_count=3)) as api:
         opened = [await asyncio.open_connection(*api.address) for _ in range(3)]
         reader, writer = await asyncio.open_connection(*api.address)
         with suppress(ConnectionError):
