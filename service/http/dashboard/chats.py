@@ -13,9 +13,8 @@ from projections.views.history import History
 from projections.views.sessions import Session
 from projections.views.tickets import TICKET_FEED, ticket_of
 from service.http.dashboard.transcript import COLUMNS, TYPES, Happening, of_entry, of_row
+from service.http.endpoint import Shared
 from service.http.place import Place as StreamPlace
-from service.http.place import mark_of
-from service.http.streams import epoch_of
 from service.queries import load_query
 from service.wiring import Service
 
@@ -46,11 +45,12 @@ class _ChatPlace(NamedTuple):
     before_n: int
 
 
-async def stream_place(service: Service, conversation: str) -> str:
+async def stream_place(shared: Shared, conversation: str) -> str:
     """Return where a stream of the conversation goes on that shows what follows this moment."""
-    partition = service.log.partition_of(conversation)
-    head = (await service.log.heads())[partition]
-    return str(StreamPlace(mark_of(await epoch_of(service.log)), {partition: head}))
+    log = shared.service.log
+    partition = log.partition_of(conversation)
+    head = (await log.heads())[partition]
+    return str(StreamPlace(await shared.hub.log_mark(), {partition: head}))
 
 
 async def of_session(service: Service, session: Session, cursor: str | None) -> Passage:

@@ -102,7 +102,7 @@ async def conversation_page(ask: Ask) -> Response:
         raise not_found(
             f"nothing was ever said in {name!r}.", "Look for it in the list of conversations."
         )
-    place = await chats.stream_place(service, name)
+    place = await chats.stream_place(ask.shared, name)
     cursor = ask.query("cursor")
     passage = await chats.of_conversation(service, name, cursor)
     sessions = await Sessions(service.log).list(conversation=name, limit=8)

@@ -112,7 +112,7 @@ async def session_page(ask: Ask) -> Response:
     service = ask.service
     session = await _existing(service, ask.path("session"))
     # Before the transcript: what is appended in between is in both, and shown once.
-    place = await chats.stream_place(service, session.conversation)
+    place = await chats.stream_place(ask.shared, session.conversation)
     cursor = ask.query("cursor")
     passage = await chats.of_session(service, session, cursor)
     has_ended = session.status in TERMINAL
