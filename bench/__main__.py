@@ -1,4 +1,4 @@
-"""`python -m bench [--quick] [--events N] [--json FILE] [append|project|handle|blocked|resolve|rebuild|archive|query|bucket|trim|http|flat ...]`.
+"""`python -m bench [--quick] [--events N] [--json FILE] [append|project|handle|blocked|resolve|rebuild|archive|query|bucket|trim|http|dashboard|flat ...]`.
 
 Each row is a rate and its ratio to the limit measured in the same run, because machines differ and
 are noisy. The rows need a server of their own; it is started and stopped here.
@@ -19,6 +19,7 @@ from bench import (
     archive,
     blocked,
     bucket,
+    dashboard,
     flat,
     handle,
     http,
@@ -51,6 +52,7 @@ PARTS = {
     "bucket": Part(bucket.run, 500_000, 100_000),
     "trim": Part(trim.run, 1_000_000, 200_000),
     "http": Part(http.run, 8_000, 2_000),
+    "dashboard": Part(dashboard.run, 1_000_000, 50_000),
     "flat": Part(flat.run, 2_000_000, 200_000),
 }
 

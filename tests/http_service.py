@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2 as httpx
+from starlette.routing import BaseRoute
 
 from eventlog.settings import load_settings
 from service.http.app import new_app
@@ -37,9 +38,13 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    url: str | None, *, limits: Limits | None = None, **settings: Any
+    url: str | None,
+    *,
+    limits: Limits | None = None,
+    pages: Sequence[BaseRoute] = (),
+    **settings: Any,
 ) -> AsyncIterator[Running]:
-    """Give a service on a fresh log of 4 partitions on the server at `url`."""
+    """Give a service on a fresh log of 4 partitions on the server at `url`; the API alone without `pages`."""
     given = {
         "key_prefix": f"http{next(_numbers)}",
         "partition_count": 4,
@@ -51,7 +56,7 @@ async def running(
     stop = asyncio.Event()
     with listen(loaded, tokens) as listening:
         async with open_service(loaded) as service:
-            app = new_app(service, tokens=tokens, limits=limits)
+            app = new_app(service, tokens=tokens, limits=limits, pages=pages)
             run = Running(service, app, listening)
             serving = asyncio.create_task(serve(app, listening, stop))
             try:

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.rule import Rule
 
 from analytics.warehouse import Warehouse
+from bridge import Bridge
 from bridge.importers.importing import import_paths
 from eventlog.log import EventLog
 from eventlog.settings import Settings
+from projections.builtin import DEFAULT_PROJECTIONS
 from projections.projecting.projector import Projector
 from projections.views.activity import Activity
 from projections.views.dead_letters import DeadLetters
 from projections.views.history import History
 from projections.views.sessions import Sessions
-from service.cli.options import examples, run, settings_of
+from service.cli.demo_bot import DemoBot
+from service.cli.options import HttpPort, examples, on_first_signal, run, settings_of
 from service.cli.output import FAILED, OK, console, duration, moment, print_table, say
+from service.cli.serving import served
 from service.queries import load_query
-from service.wiring import new_archiver, open_archiver, open_warehouse
+from service.telemetry import configure_logs
+from service.wiring import Workers, new_archiver, open_archiver, open_log, open_warehouse
 
 CHAT = "irc:#mediawiki"
 
@@ -32,12 +39,26 @@ CHAT = "irc:#mediawiki"
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @app.command(epilog=examples("eventlog demo"))
-    def demo(context: typer.Context) -> None:
+    @app.command(epilog=examples("eventlog demo", "eventlog demo --serve"))
+    def demo(
+        context: typer.Context,
+        is_served: Annotated[
+            bool,
+            typer.Option(
+                "--serve", help="Show it as live pages, with a bot at work, until Ctrl-C."
+            ),
+        ] = False,
+        port: HttpPort = None,
+    ) -> None:
         """Import sample chats, agent sessions and bounces into a temporary log, and look at them."""
-        binary = settings_of(context).server_binary
+        given = settings_of(context)
         with tempfile.TemporaryDirectory(prefix="eventlog-demo-") as folder:
-            agreed = run(_demo(Settings(data_dir=folder, server_binary=binary)))
+            settings = Settings(
+                data_dir=folder,
+                server_binary=given.server_binary,
+                http_port=given.http_port if port is None else port,
+            )
+            agreed = run(_serve(settings) if is_served else _demo(settings))
         raise typer.Exit(OK if agreed else FAILED)
 
 
@@ -51,6 +72,25 @@ async def _demo(settings: Settings) -> bool:
             agreed = await _compare(log, warehouse)
     console.print(f"\nDone in {time.monotonic() - started_s:.1f} s; nothing is left behind.")
     return agreed
+
+
+async def _serve(settings: Settings) -> bool:
+    """Serve the pages of the sample and of a bot at work, until Ctrl-C."""
+    configure_logs(logging.WARNING)
+    stop = asyncio.Event()
+    on_first_signal(lambda _: stop.set())
+    async with Bridge(open_log(settings, DEFAULT_PROJECTIONS), projections=None) as bridge:
+        await _fill(bridge.log)
+        async with served(settings, DEFAULT_PROJECTIONS) as serve:
+            say("open that address in a browser; Ctrl-C ends it, and nothing is left behind")
+            async with asyncio.TaskGroup() as tasks:
+                for work in (Workers(bridge.log).run, DemoBot(bridge).run, serve):
+                    tasks.create_task(_until(stop, work))
+    return True
+
+
+async def _until(stop: asyncio.Event, work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    await work(stop)
 
 
 async def _fill(log: EventLog) -> None:

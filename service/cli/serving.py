@@ -69,6 +69,7 @@ async def served(settings: Settings, projections: Sequence[Projection]) -> Async
     """Give what serves HTTP on a log of its own, listening already. Raises ConfigurationError."""
     # Here, not at the top: a command that serves nothing waits for no HTTP library.
     from service.http.app import new_app
+    from service.http.dashboard.routes import pages
     from service.http.serving import address_of, listen
     from service.http.serving import serve as serve_app
     from service.http.tokens import Tokens
@@ -76,7 +77,7 @@ async def served(settings: Settings, projections: Sequence[Projection]) -> Async
     tokens = Tokens.of(settings)
     with listen(settings, tokens) as listening:
         async with open_service(settings, projections) as service:
-            app = new_app(service, tokens=tokens)
+            app = new_app(service, tokens=tokens, pages=pages())
             say(f"HTTP on {address_of(listening)}{'' if tokens else ', for this machine alone'}")
 
             async def go_on(stop: asyncio.Event) -> None:

@@ -11,6 +11,7 @@ import re
 import signal
 import tempfile
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -589,6 +590,29 @@ async def _is_zero(number: Any) -> bool:
 
 
 # --- demo ------------------------------------------------------------------------------------------
+
+
+async def test_demo_serves_pages_with_data_in_them_until_it_is_stopped(cli):
+    with tempfile.TemporaryDirectory() as scratch:
+        async with cli.running("demo", "--serve", "--port", "0", TMPDIR=scratch) as demo:
+            address = (await demo.said("HTTP on")).split()[2].rstrip(",")
+
+            async def has_data() -> bool:
+                page = await asyncio.to_thread(fetched, f"{address}/conversations")
+                return "demo:" in page and "irc:#mediawiki" in page
+
+            await eventually(has_data, timeout_s=20)
+            assert "All is well" in await asyncio.to_thread(fetched, address)
+            result = await demo.stop(signal.SIGINT)
+        assert os.listdir(scratch) == []  # noqa: PTH208 - pathlib counts as blocking here
+        assert processes_of(Path(scratch)) == []
+    assert result.code == 0, result.err
+
+
+def fetched(address: str) -> str:
+    """Return a page of a service of ours."""
+    with urllib.request.urlopen(address, timeout=10) as answer:
+        return answer.read().decode()
 
 
 async def test_demo_agrees_and_leaves_nothing_behind(cli):
