@@ -22,6 +22,7 @@ from consumers.sweeper import IdleSession, IdleSweeper
 from eventlog.errors import EventLogError
 from eventlog.log import EventLog
 from eventlog.logs import get_logger
+from eventlog.measures import Measures
 from eventlog.settings import Settings
 from projections.builtin import DEFAULT_PROJECTIONS
 from projections.projecting.projector import Projector
@@ -218,13 +219,17 @@ class Service:
 
 @asynccontextmanager
 async def open_service(
-    settings: Settings, projections: Sequence[Projection] = DEFAULT_PROJECTIONS
+    settings: Settings,
+    projections: Sequence[Projection] = DEFAULT_PROJECTIONS,
+    measures: Measures | None = None,
 ) -> AsyncIterator[Service]:
     """Give what the HTTP API calls, on a log of its own. Raises as `EventLog.open`.
 
-    It projects nothing: `Workers` do, in whatever process.
+    It projects nothing: `Workers` do, in whatever process. What is done is counted in `measures`.
     """
-    bridge = Bridge(open_log(settings, projections), projections=None)
+    log = open_log(settings, projections)
+    log.measures = measures or log.measures
+    bridge = Bridge(log, projections=None)
     async with bridge:
         service = Service(bridge, projections)
         try:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from eventlog.measures import Measures
 from eventlog.settings import Settings, change_settings, mask_url
 from projections.projection import Projection
 from projections.registry import load_projections
@@ -66,7 +67,11 @@ async def _up(
         where = mask_url(settings.url) if settings.url else f"embedded in {settings.data_path}"
         say(f"log {settings.key_prefix!r} on {where}")
         say(f"archive in {settings.archive_place}")
-        async with _http(settings, projections, is_port_asked) if has_http else _nothing() as serve:
+        async with (
+            _http(settings, projections, log.measures, is_port_asked)
+            if has_http
+            else _nothing() as serve
+        ):
             say(
                 "projector, archiver, compactor, sweeper and retention are running; Ctrl-C stops them"
             )
@@ -90,14 +95,19 @@ async def _together(workers: Workers, serve: Serve | None, stop: asyncio.Event) 
 
 @asynccontextmanager
 async def _http(
-    settings: Settings, projections: Sequence[Projection], is_port_asked: bool
+    settings: Settings,
+    projections: Sequence[Projection],
+    measures: Measures,
+    is_port_asked: bool,
 ) -> AsyncIterator[Serve | None]:
     """Give what serves HTTP; None where another process does on the port that nobody asked for."""
     from service.http.serving import PortTaken
 
     async with AsyncExitStack() as stack:
         try:
-            serve: Serve | None = await stack.enter_async_context(served(settings, projections))
+            serve: Serve | None = await stack.enter_async_context(
+                served(settings, projections, measures)
+            )
         except PortTaken as taken:
             if is_port_asked:
                 raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter, defaultdict
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -12,7 +11,6 @@ class Counting:
     """Counts of one application."""
 
     def __init__(self) -> None:
-        self.started_s = time.time()
         self.requests: Counter[tuple[str, str, int]] = Counter()
         """By method, route and status."""
         self.request_s: defaultdict[tuple[str, str], float] = defaultdict(float)
@@ -32,8 +30,6 @@ class Counting:
     def render(self) -> str:
         """Return the counts as Prometheus's text."""
         lines = [
-            "# TYPE process_start_time_seconds gauge",
-            f"process_start_time_seconds {self.started_s:.3f}",
             "# TYPE eventlog_http_requests_total counter",
         ]
         for (method, route, status), count in sorted(self.requests.items()):

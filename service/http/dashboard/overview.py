@@ -21,7 +21,7 @@ from eventlog.log import EventLog
 from projections.projecting.status import PartitionStatus as ProjectedPartition
 from projections.views.activity import MINUTE_US, Activity, Minute
 from projections.views.dead_letters import DeadLetter, DeadLetters
-from service import checks
+from service import judging
 from service.http.dashboard import words
 from service.http.dashboard.charts import MOST_SERIES, Chart, line_chart
 from service.http.dashboard.glance import Kept
@@ -92,7 +92,7 @@ class Overview(NamedTuple):
     tone: str
     """fine, look or act."""
     sentence: str
-    findings: Sequence[checks.Finding]
+    findings: Sequence[judging.Finding]
     """What there is to be done something about."""
     seen: Seen
     rows: Sequence[GroupRow]
@@ -205,14 +205,14 @@ def overview_of(seen: Seen) -> Overview:
         rows=rows,
         oldest_ms=max((row.oldest_ms for row in rows if row.name != "archiver"), default=0),
         archive_age_ms=max((each.oldest_age_ms for each in seen.archived), default=0),
-        archive_lag_count=checks.lag_of(seen.archived),
+        archive_lag_count=judging.lag_of(seen.archived),
         hour=hour_chart(seen.minutes, seen.now_us),
         held=[(*words_of(h.pin), h.entry_count, h.stream_bytes) for h in holders],
     )
 
 
 def how_it_is(
-    findings: Sequence[checks.Finding], rows: Sequence[GroupRow], seen: Seen
+    findings: Sequence[judging.Finding], rows: Sequence[GroupRow], seen: Seen
 ) -> tuple[str, str]:
     """Return how urgent it is, and the sentence that the page begins with."""
     if not seen.entry_count:
@@ -242,20 +242,20 @@ def how_it_is(
     return "look", f"{one} {verb} behind: {named}. Nothing is lost."
 
 
-def _findings(seen: Seen) -> list[checks.Finding]:
+def _findings(seen: Seen) -> list[judging.Finding]:
     found = [
-        checks.judge_eviction(str(seen.server.get("maxmemory_policy", ""))),
-        checks.judge_persistence(seen.server),
-        checks.judge_memory(seen.used_bytes, seen.limit_bytes),
-        checks.judge_projector(seen.projected),
-        checks.judge_groups([each for each in seen.groups if each.name not in RESERVED]),
+        judging.judge_eviction(str(seen.server.get("maxmemory_policy", ""))),
+        judging.judge_persistence(seen.server),
+        judging.judge_memory(seen.used_bytes, seen.limit_bytes),
+        judging.judge_projector(seen.projected),
+        judging.judge_groups([each for each in seen.groups if each.name not in RESERVED]),
     ]
     if seen.archive_error is None:
-        found.append(checks.judge_archive(seen.archived))
+        found.append(judging.judge_archive(seen.archived))
     else:
-        found.append(checks.Finding("archive", "act", seen.archive_error))
+        found.append(judging.Finding("archive", "act", seen.archive_error))
     if seen.plan is not None:
-        found.append(checks.judge_retention(seen.plan))
+        found.append(judging.judge_retention(seen.plan))
     urgent_first = {"act": 0, "look": 1}
     wanted = [each for each in found if each.verdict != "fine"]
     return sorted(wanted, key=lambda each: urgent_first[each.verdict])
@@ -275,7 +275,7 @@ def _rows(seen: Seen) -> list[GroupRow]:
         own.append(
             _row("archiver", "Parquet", [
                 (a.partition, a.lag_count, a.oldest_age_ms, None) for a in seen.archived
-            ], None, checks.STALE_ARCHIVE_AGE_MS)
+            ], None, judging.STALE_ARCHIVE_AGE_MS)
         )  # fmt: skip
     others = [
         _row(each.name, "group", [
