@@ -19,7 +19,6 @@ from consumers.groups import groups, retire
 from eventlog import EventLog
 from eventlog.errors import AuthenticationFailed
 from eventlog.named_lock import NamedLock
-from eventlog.settings import Durability
 from projections.projecting.projector import Projector
 from projections.views.history import History
 from projections.views.sessions import Sessions
@@ -57,9 +56,7 @@ FORBIDDEN = (
 class Guarded:
     """A server with a user for each role of one log."""
 
-    def __init__(self, path: str, archive: Path, durability: Durability) -> None:
-        self.durability = durability
-        """The most that the server confirms without CONFIG."""
+    def __init__(self, path: str, archive: Path) -> None:
         self._path = path
         self._archive = archive
 
@@ -109,8 +106,7 @@ def guarded(
     users.write_text("user default on nopass ~* &* +@all\n" + "".join(f"{e}\n" for e in lines))
     with RawServer(folder, binary=binary, appendonly="yes", aclfile=str(users)) as server:
         assert server.pid
-        durability: Durability = "memory" if before_7_2 else "fsync"
-        yield Guarded(str(folder / "raw.sock"), folder / "archive", durability)
+        yield Guarded(str(folder / "raw.sock"), folder / "archive")
 
 
 @pytest.fixture
@@ -131,7 +127,7 @@ async def test_a_producer_appends_and_reads_nothing(filled):
     async with filled.log("producer") as log:
         first = await log.append(message("a", 1, id="p1"))
         assert (await log.append(message("a", 1, id="p1"))).duplicate
-        await log.append([message(f"c{n}", n) for n in range(20)], durability=filled.durability)
+        await log.append([message(f"c{n}", n) for n in range(20)])
         producer = await log.producer("lines")
         assert await producer.append([(n, message("b", n)) for n in range(1, 5)]) == 4
         lock = NamedLock(log, "a", "writing")
@@ -140,6 +136,17 @@ async def test_a_producer_appends_and_reads_nothing(filled):
         assert (await log.heads())[first.partition] > first.id
         with pytest.raises(AuthenticationFailed, match="xrange"):
             await log.read(conversation="a")
+        with pytest.raises(AuthenticationFailed, match=r"config\|get"):
+            await log.append(message("a", 3), durability="fsync")
+        with filled.client() as everybody:
+            everybody.execute_command("ACL", "SETUSER", f"{LOG}-producer", "+config|get")
+            everybody.config_set("appendfsync", "always")
+        try:
+            await log.append(message("a", 3), durability="fsync")
+        finally:
+            with filled.client() as everybody:
+                everybody.config_set("appendfsync", "everysec")
+                everybody.execute_command("ACL", "SETUSER", f"{LOG}-producer", "-config|get")
     for command in (
         "XRANGE {app:0}:stream - +",
         "XTRIM {app:0}:stream MAXLEN 0",
