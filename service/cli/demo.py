@@ -81,7 +81,7 @@ async def _serve(settings: Settings) -> bool:
     on_first_signal(lambda _: stop.set())
     async with Bridge(open_log(settings, DEFAULT_PROJECTIONS), projections=None) as bridge:
         await _fill(bridge.log)
-        async with served(settings, DEFAULT_PROJECTIONS) as serve:
+        async with served(settings, DEFAULT_PROJECTIONS, bridge.log.measures) as serve:
             say("open that address in a browser; Ctrl-C ends it, and nothing is left behind")
             async with asyncio.TaskGroup() as tasks:
                 for work in (Workers(bridge.log).run, DemoBot(bridge).run, serve):
