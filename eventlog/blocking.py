@@ -13,6 +13,7 @@ from eventlog.cursor import Cursor
 from eventlog.entry import Entry
 from eventlog.event import Event
 from eventlog.log import EventLog
+from eventlog.measures import Measures
 from eventlog.portal import Blocking, BlockingIterator, Method, Portal, blocking, opening, passing
 from eventlog.settings import Durability
 from eventlog.writer import AppendResult
@@ -126,6 +127,11 @@ class BlockingEventLog(Blocking[EventLog]):
     partition_of = passing(EventLog.partition_of)
     spool_counts = blocking(EventLog.spool_counts)
     tail = blocking_tail(EventLog.tail)
+
+    @property
+    def measures(self) -> Measures:
+        """What this program counts of its own work with the log."""
+        return self.log.measures
 
     @property
     def is_degraded(self) -> bool:

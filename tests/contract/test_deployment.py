@@ -83,7 +83,7 @@ def test_the_server_starts_asks_for_the_password_and_satisfies_the_doctor(tmp_pa
 
 async def _examined(url: str, archive: Path) -> list[Finding]:
     async with EventLog.open(url, password=SECRET, archive_dir=archive) as log:
-        await log.append(message("c", 1), durability="fsync")
+        await log.append(message("c", 1))
         return await examine(log)
 
 

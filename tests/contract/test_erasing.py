@@ -46,7 +46,13 @@ async def lived(log: EventLog) -> None:
     await project(log)
 
 
-@pytest.mark.parametrize("whose", [{"chat": CHAT}, {"user": USER, "platform": "telegram"}])
+@pytest.mark.parametrize(
+    "whose",
+    [
+        pytest.param({"chat": CHAT}, marks=pytest.mark.soak),
+        {"user": USER, "platform": "telegram"},
+    ],
+)
 async def test_the_content_is_gone_from_everywhere(log, whose):
     await lived(log)
     before = await places(log)

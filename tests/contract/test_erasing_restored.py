@@ -83,7 +83,9 @@ async def test_who_comes_back_is_not_erased_by_the_ledger(log):
     assert len(ledger_of(log).read()) == 1
 
 
-@pytest.mark.parametrize("whose", [{"chat": CHAT}, {"user": USER}])
+@pytest.mark.parametrize(
+    "whose", [pytest.param({"chat": CHAT}, marks=pytest.mark.soak), {"user": USER}]
+)
 async def test_segments_and_a_server_restored_from_before_are_clean_again(log, tmp_path, whose):
     await lived(log)
     backup = Backup(log, tmp_path / "backup")

@@ -30,7 +30,7 @@ GAPLESS = """
 """
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.soak)])
 async def test_each_sequence_is_there_once_however_often_compactors_die(
     log: EventLog, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,7 +88,7 @@ async def folded(log: EventLog, past: Past, moment: Moment) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.soak)])
 async def test_every_way_of_reading_gives_what_it_gave_before(
     server_url: str, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
