@@ -218,6 +218,9 @@ class EmbeddedServer:
             "logfile": str(self.log_file),
             "save": "",
             "appendonly": "yes",
+            # An append that waits for its fsync is answered at the server's next beat where nothing
+            # else wakes it: ten milliseconds instead of a hundred, for 0.5 % of a core.
+            "hz": "100",
             "appendfsync": "everysec",
             "aof-use-rdb-preamble": "yes",
             "aof-load-truncated": "yes",

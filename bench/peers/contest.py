@@ -137,7 +137,9 @@ def tell(absent: Absent) -> None:
     print(f"  without {absent.name}: {absent.reason}", file=sys.stderr)
 
 
-async def measure(message_count: int, folder: Path, modules: Sequence[str]) -> list[Row]:
+async def measure(
+    message_count: int, folder: Path, modules: Sequence[str], kinds: Sequence[Kind]
+) -> list[Row]:
     """Return the rows of all kinds of work."""
     present, absent = peers(modules)
     for one in absent:
@@ -150,7 +152,7 @@ async def measure(message_count: int, folder: Path, modules: Sequence[str]) -> l
     async with EventLog.open(data_dir=str(folder / "data")) as log:
         socket_path = log.client.connection_pool.connection_kwargs["path"]
         ground = Ground(log.client, Place(socket_path, folder / "theirs"), messages)
-        for kind in Kind:
+        for kind in kinds:
             rows += await rows_of(ground, kind, present)
     return rows
 
@@ -160,7 +162,9 @@ def endless_messages() -> Iterator[MessageReceived]:
     return (each for each in endless_chat_events() if isinstance(each, MessageReceived))
 
 
-def run(message_count: int, modules: Sequence[str] = MODULES) -> list[Row]:
+def run(
+    message_count: int, modules: Sequence[str] = MODULES, kinds: Sequence[Kind] = tuple(Kind)
+) -> list[Row]:
     """Return the rows, measured on a server of their own."""
     with spared_collector(), tempfile.TemporaryDirectory(prefix="eventlog-bench-") as folder:
-        return asyncio.run(measure(message_count, Path(folder), modules))
+        return asyncio.run(measure(message_count, Path(folder), modules, kinds))

@@ -54,7 +54,7 @@ async def pipelined(place: Place, messages: Sequence[MessageReceived], watch: St
 async def handle(place: Place, messages: Sequence[MessageReceived], watch: Stopwatch) -> None:
     """Read, decode and acknowledge one entry after the other."""
     await pipelined(place, messages, Stopwatch())
-    async with AsyncRedis.from_url(place.url) as client:
+    async with AsyncRedis.from_url(place.url, protocol=2) as client:
         await client.xgroup_create(STREAM, GROUP, "0")
         with watch.running():
             while reply := await client.execute_command(*READ):

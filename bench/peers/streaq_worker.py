@@ -32,11 +32,11 @@ async def handle(place: Place, messages: Sequence[MessageReceived], watch: Stopw
             await worker.enqueue_many(
                 [answer.enqueue(each.conversation, each.sender, each.text) for each in part]
             )
+    worker.burst = True  # it ends by itself when nothing waits any more
     async with anyio.create_task_group() as group:
         with watch.running():
             group.start_soon(worker.run_async)
             await done.wait()
-        group.cancel_scope.cancel()
 
 
 PEER = Peer(

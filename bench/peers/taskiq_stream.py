@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
-from taskiq.api import run_receiver_task
+from taskiq.receiver import Receiver
 from taskiq_redis import RedisStreamBroker
 
 from bench.peers.peer import Kind, Peer, Place, Stopwatch, Way
 from eventlog import MessageReceived
-from eventlog.tasks import end
 
 
 async def handle(place: Place, messages: Sequence[MessageReceived], watch: Stopwatch) -> None:
@@ -29,10 +29,14 @@ async def handle(place: Place, messages: Sequence[MessageReceived], watch: Stopw
     await broker.startup()
     for message in messages:
         await answer.kiq(message.conversation, message.sender, message.text)
-    with watch.running():
-        running = asyncio.create_task(run_receiver_task(broker, max_async_tasks=64))
-        await done.wait()
-    await end(running)
+    finish = asyncio.Event()
+    with ThreadPoolExecutor(1) as executor:
+        receiver = Receiver(broker, executor, run_startup=False, max_async_tasks=64)
+        with watch.running():
+            listening = asyncio.create_task(receiver.listen(finish))
+            await done.wait()
+        finish.set()
+        await listening
     await broker.shutdown()
 
 
