@@ -15,7 +15,6 @@ from eventlog import MessageReceived
 
 STREAM = "messages"
 GROUP = "workers"
-READ = ("XREADGROUP", "GROUP", GROUP, "c", "COUNT", 1, "STREAMS", STREAM, ">")
 CONNECTIONS = 100
 """As many as its pool makes at most; the plain pool raises at the next one."""
 
@@ -54,12 +53,12 @@ async def pipelined(place: Place, messages: Sequence[MessageReceived], watch: St
 async def handle(place: Place, messages: Sequence[MessageReceived], watch: Stopwatch) -> None:
     """Read, decode and acknowledge one entry after the other."""
     await pipelined(place, messages, Stopwatch())
-    async with AsyncRedis.from_url(place.url, protocol=2) as client:
+    async with AsyncRedis.from_url(place.url) as client:
         await client.xgroup_create(STREAM, GROUP, "0")
         with watch.running():
-            while reply := await client.execute_command(*READ):
+            while reply := await client.xreadgroup(GROUP, "c", {STREAM: ">"}, count=1):
                 [[_, [[entry_id, fields]]]] = reply
-                msgspec.json.decode(fields[1], type=MessageReceived)
+                msgspec.json.decode(fields[b"e"], type=MessageReceived)
                 await client.xack(STREAM, GROUP, entry_id)
 
 
