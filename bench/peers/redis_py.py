@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from redis import Redis
@@ -55,6 +56,7 @@ async def handle(place: Place, messages: Sequence[MessageReceived], watch: Stopw
     await pipelined(place, messages, Stopwatch())
     async with AsyncRedis.from_url(place.url) as client:
         await client.xgroup_create(STREAM, GROUP, "0")
+        reply: Any
         with watch.running():
             while reply := await client.xreadgroup(GROUP, "c", {STREAM: ">"}, count=1):
                 [[_, [[entry_id, fields]]]] = reply

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
@@ -10,6 +11,9 @@ from streaq import Worker
 
 from bench.peers.peer import BATCH_MESSAGES, Kind, Peer, Place, Stopwatch, Way
 from eventlog import MessageReceived
+
+# It writes a line for each task, which is not its work: another peer (Protean) turns that on.
+logging.getLogger("streaq").setLevel(logging.WARNING)
 
 
 async def handle(place: Place, messages: Sequence[MessageReceived], watch: Stopwatch) -> None:

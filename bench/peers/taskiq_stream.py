@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +12,9 @@ from taskiq_redis import RedisStreamBroker
 
 from bench.peers.peer import Kind, Peer, Place, Stopwatch, Way
 from eventlog import MessageReceived
+
+# It writes a line for each task, which is not its work: another peer (Protean) turns that on.
+logging.getLogger("taskiq").setLevel(logging.WARNING)
 
 
 async def handle(place: Place, messages: Sequence[MessageReceived], watch: Stopwatch) -> None:
