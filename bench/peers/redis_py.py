@@ -51,14 +51,18 @@ async def pipelined(place: Place, messages: Sequence[MessageReceived], watch: St
             pipeline.execute()
 
 
+async def following(client: Any) -> Any:
+    """Return the reply with the next entry: `[[stream, [(id, fields)]]]`, empty at the end."""
+    return await client.xreadgroup(GROUP, "c", {STREAM: ">"}, count=1)
+
+
 async def handle(place: Place, messages: Sequence[MessageReceived], watch: Stopwatch) -> None:
     """Read, decode and acknowledge one entry after the other."""
     await pipelined(place, messages, Stopwatch())
     async with AsyncRedis.from_url(place.url) as client:
         await client.xgroup_create(STREAM, GROUP, "0")
-        reply: Any
         with watch.running():
-            while reply := await client.xreadgroup(GROUP, "c", {STREAM: ">"}, count=1):
+            while reply := await following(client):
                 [[_, [[entry_id, fields]]]] = reply
                 msgspec.json.decode(fields[b"e"], type=MessageReceived)
                 await client.xack(STREAM, GROUP, entry_id)
