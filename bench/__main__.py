@@ -1,4 +1,4 @@
-"""`python -m bench [--quick] [--events N] [--json FILE] [append|project|handle|blocked|resolve|rebuild|archive|query|bucket|trim|http|dashboard|flat ...]`.
+"""`python -m bench [--quick] [--events N] [--json FILE] [PART ...]`.
 
 Each row is a rate and its ratio to the limit measured in the same run, because machines differ and
 are noisy. The rows need a server of their own; it is started and stopped here.
@@ -23,13 +23,20 @@ from bench import (
     flat,
     handle,
     http,
+    latency,
+    memory,
     project,
     query,
     rebuild,
     resolve,
+    scaling,
+    start,
     trim,
 )
+from bench.about import about
+from bench.peers import contest
 from bench.row import Row
+from bench.table import table
 
 
 class Part(NamedTuple):
@@ -42,6 +49,11 @@ class Part(NamedTuple):
 
 PARTS = {
     "append": Part(append.run, 200_000, 50_000),
+    "peers": Part(contest.run, 20_000, 4_000),
+    "latency": Part(latency.run, 10_000, 2_000),
+    "memory": Part(memory.run, 200_000, 50_000),
+    "start": Part(start.run, 200_000, 50_000),
+    "scaling": Part(scaling.run, 400_000, 50_000),
     "project": Part(project.run, 200_000, 50_000),
     "handle": Part(handle.run, 200_000, 50_000),
     "blocked": Part(blocked.run, 15_000, 6_000),
@@ -57,38 +69,27 @@ PARTS = {
 }
 
 
-def main() -> None:
-    """Measure what was asked for and print the table."""
+def main(arguments: list[str] | None = None) -> None:
+    """Measure what was asked for and print the table; the arguments are the command line's if None."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="which parts; all if none")
     parser.add_argument("--quick", action="store_true", help="fewer events")
     parser.add_argument("--events", type=int, help="how many events, for every part")
     parser.add_argument("--json", type=Path, help="write the rows to a file as well")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     rows: list[Row] = []
+    circumstances = about()
     for name in options.parts or PARTS:
         part = PARTS[name]
         usual = part.quick_event_count if options.quick else part.event_count
         count = options.events or usual
         print(f"measuring {name} with {count:,} events …", file=sys.stderr)
         rows += part.run(count)
-    width = max(len(row.name) for row in rows)
-    print(
-        f"{'what':<{width}} {'per second':>11}   {'limit':<34} {'per second':>11} {'ratio':>6}  aim"
-    )
-    for row in rows:
-        print(
-            f"{row.name:<{width}} {row.rate_per_s:>11,.0f}   {row.limit_name:<34} "
-            f"{row.limit_rate_per_s:>11,.0f} {row.ratio:>6.2f}  {_aim(row)}"
-        )
+    print(table(rows))
     if options.json:
-        options.json.write_bytes(msgspec.json.encode([row._asdict() for row in rows]))
+        found = {**circumstances, "rows": [row._asdict() for row in rows]}
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(found)))
 
 
-def _aim(row: Row) -> str:
-    if row.aim is None:
-        return ""
-    return f"{'≤' if row.is_cost else '≥'} {row.aim:.2f}"
-
-
-main()
+if __name__ == "__main__":
+    main()

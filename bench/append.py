@@ -7,10 +7,9 @@ import socket
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from statistics import median
 
 from bench.events import chat_events
-from bench.row import Row
+from bench.row import Row, row_of
 from eventlog import Event, EventLog, Settings
 from eventlog.collector import spared_collector
 
@@ -106,16 +105,8 @@ async def measure(event_count: int, log: EventLog, socket_path: str) -> list[Row
         for name, (_, work) in kinds.items():
             await log.client.flushdb()
             rates[name].append(await _timed(work(number), event_count))
-    limit = median(limits)
     return [
-        Row(
-            name,
-            median(rates[name]),
-            "raw socket, prepared XADDs",
-            limit,
-            median(rates[name]) / limit,
-            aim,
-        )
+        row_of(name, rates[name], "raw socket, prepared XADDs", limits, aim)
         for name, (aim, _) in kinds.items()
     ]
 

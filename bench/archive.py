@@ -14,7 +14,6 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,7 +22,7 @@ from analytics import Archiver, Copiers, DirectoryStorage
 from analytics.columns import encode_entries
 from analytics.segment_writer import ROW_GROUP_ROWS, parquet_options
 from bench.events import fill
-from bench.row import Row
+from bench.row import Row, row_of
 from eventlog import EventLog
 from eventlog.collector import spared_collector
 from eventlog.ids import START
@@ -79,12 +78,10 @@ async def measure(event_count: int, folder: Path) -> list[Row]:
                 for name, copiers in zip(names, (threads, processes), strict=True):
                     root = folder / f"{number} {name}"
                     rates[name].append(await archive_per_s(log, root, copiers))
-    limit = median(limits)
     return [
-        Row(name, median(rates[name]), "write_table of the ready table", limit,
-            median(rates[name]) / limit, aim)
+        row_of(name, rates[name], "write_table of the ready table", limits, aim)
         for name, aim in zip(names, (None, AIM), strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def run(event_count: int) -> list[Row]:

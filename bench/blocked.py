@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from statistics import median, quantiles
+from statistics import quantiles
 from typing import NamedTuple
 
 from bench.alone import measured_alone
-from bench.row import Row
+from bench.row import Row, cost_row
 from consumers.context import Context
 from consumers.groups import forget
 from consumers.registration import register
@@ -109,9 +109,7 @@ async def measure(event_count: int, log: EventLog) -> list[Row]:
                 f"{latencies.p99_s * 1000:.1f} ms, {latencies.failed_count} failures",
                 file=sys.stderr,
             )
-    rate, limit = 1 / median(beside), 1 / median(alone)
-    name = "handle beside a failing chat, p99"
-    return [Row(name, rate, "without it", limit, limit / rate, AIM, is_cost=True)]
+    return [cost_row("handle beside a failing chat, p99", beside, "without it", alone, AIM)]
 
 
 def run(event_count: int) -> list[Row]:

@@ -16,11 +16,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
 
 from analytics import Archiver, DirectoryStorage, Storage, Warehouse, open_storage
 from bench.events import fill
-from bench.row import Row
+from bench.row import Row, row_of
 from eventlog import EventLog
 from eventlog.collector import spared_collector
 from eventlog.settings import Settings
@@ -90,16 +89,13 @@ async def measure(event_count: int, folder: Path, url: str) -> list[Row]:
             note("query cold", await query_s(another(url, copies, name)))
             note("query warm", await query_s(another(url, copies, name)))
             shutil.rmtree(copies)
-    rates = {name: event_count / median(found) for name, found in times.items()}
+    rates = {name: [event_count / each for each in found] for name, found in times.items()}
     rows = (
         ("archive to a bucket", "bucket", "archive to a directory", "directory"),
         ("query a bucket, nothing here", "query cold", "query a directory", "query directory"),
         ("query a bucket, copies here", "query warm", "query a directory", "query directory"),
     )
-    return [
-        Row(name, rates[key], limit, rates[base], rates[key] / rates[base], None)
-        for name, key, limit, base in rows
-    ]
+    return [row_of(name, rates[key], limit, rates[base]) for name, key, limit, base in rows]
 
 
 def run(event_count: int) -> list[Row]:

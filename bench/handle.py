@@ -8,12 +8,11 @@ All go over the same entries in the same run, in turn; their medians are compare
 from __future__ import annotations
 
 import time
-from statistics import median
 
 from bench.alone import measured_alone
 from bench.events import fill
 from bench.project import drain
-from bench.row import Row
+from bench.row import Row, row_of
 from consumers.context import Context
 from consumers.groups import forget
 from consumers.handler import ANY, Handlers
@@ -69,10 +68,9 @@ async def measure(event_count: int, log: EventLog) -> list[Row]:
         handled = await Worker(log, group, handlers).run_once()
         rates.append(handled / (time.perf_counter() - started_s))
         await forget(log, group)
-    rate, limit, loop = median(rates), median(limits), median(loops)
     return [
-        Row("handle, no-op", rate, "XREADGROUP + XACK", limit, rate / limit, AIM),
-        Row("handle, no-op", rate, "one by one", loop, rate / loop, LOOP_AIM),
+        row_of("handle, no-op", rates, "XREADGROUP + XACK", limits, AIM),
+        row_of("handle, no-op", rates, "one by one", loops, LOOP_AIM),
     ]
 
 

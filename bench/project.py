@@ -7,12 +7,11 @@ the same entries in the same run; the two take turns and their medians are compa
 from __future__ import annotations
 
 import time
-from statistics import median
 from typing import Any
 
 from bench.alone import measured_alone
 from bench.events import fill
-from bench.row import Row
+from bench.row import Row, row_of
 from eventlog import EventLog
 from projections.builtin import DEFAULT_PROJECTIONS
 from projections.folding.letters import GROUP
@@ -62,8 +61,7 @@ async def measure(event_count: int, log: EventLog) -> list[Row]:
         await Projector(log).run_until_caught_up()
         rates.append(drained / (time.perf_counter() - started_s))
         await forget(log)
-    rate, limit = median(rates), median(limits)
-    return [Row("project, all views", rate, "XREADGROUP + XACK", limit, rate / limit, AIM)]
+    return [row_of("project, all views", rates, "XREADGROUP + XACK", limits, AIM)]
 
 
 def run(event_count: int) -> list[Row]:

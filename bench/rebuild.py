@@ -14,15 +14,13 @@ would fall on one of them by chance.
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from statistics import quantiles
 from typing import NamedTuple
 
+from bench.beside import beside
 from bench.events import CHUNK_EVENTS, chat_events
 from bench.row import Row
 from eventlog import EventLog
@@ -55,7 +53,7 @@ async def measure(event_count: int, log: EventLog) -> tuple[float, list[Rebuildi
     """Return the live rate and the rebuilds."""
     await log.client.config_set("auto-aof-rewrite-percentage", 0)
     live_rate = await _fill_and_project(log, event_count)
-    async with _process(log, "bench.live"), _process(log, "bench.load", str(LOAD_PER_S)):
+    async with beside(log, "bench.live"), beside(log, "bench.load", str(LOAD_PER_S)):
         await _warmed_up(log)
         rebuilds = [await _rebuild(log, projection) for projection in DEFAULT_PROJECTIONS]
     await Projector(log).run_until_caught_up()
@@ -145,21 +143,6 @@ async def _digest(log: EventLog, projection: Projection) -> list[str]:
             raise AssertionError(f"{outcome.model} is not the fold: {outcome.difference}")
         digests.append(outcome.stored_digest)
     return digests
-
-
-@asynccontextmanager
-async def _process(log: EventLog, module: str, *arguments: str) -> AsyncIterator[None]:
-    """Run a module beside this process until the block ends."""
-    command = [sys.executable, "-m", module, log.server_url, log.settings.key_prefix, *arguments]
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)
-    try:
-        yield
-        if process.returncode is not None:
-            raise AssertionError(f"{module} ended with {process.returncode}")
-    finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-        await process.wait()
 
 
 async def _measure_alone(event_count: int) -> list[Row]:

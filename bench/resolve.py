@@ -16,13 +16,12 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context
-from statistics import median
 
 from redis.asyncio import Redis
 
 from bench.alone import measured_alone
 from bench.round_trips import counted_round_trips
-from bench.row import Row
+from bench.row import Row, row_of
 from bridge import Bridge
 from eventlog import EventLog
 
@@ -107,8 +106,7 @@ async def _compared(name: str, ours: Request, plain: Request, request_count: int
             rates.append(await serve(ours, count, tasks))
         _tell_spread(f"{name}, {how}", rates)
         _tell_spread(f"GET + SET, {how}", limits)
-        rate, limit = median(rates), median(limits)
-        rows.append(Row(f"{name}, {how}", rate, "GET + SET", limit, rate / limit, None))
+        rows.append(row_of(f"{name}, {how}", rates, "GET + SET", limits))
     return rows
 
 

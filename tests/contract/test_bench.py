@@ -1,0 +1,55 @@
+"""The benchmarks run: a part that nobody runs for a month must not have broken meanwhile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from bench.__main__ import PARTS, main
+from bench.peers import contest
+from bench.peers.peer import Kind
+from bench.row import Row, cost_row, row_of
+from bench.table import table
+
+CHEAP = ("append", "project", "handle", "memory", "start")
+EVENTS = 200
+
+
+def test_cheap_parts_give_rows_with_what_they_were_measured_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "rows.json"
+    main(["--events", str(EVENTS), "--json", str(file), *CHEAP])
+    found = msgspec.json.decode(file.read_bytes())
+    assert found["machine"]["cores"] >= 1
+    assert found["versions"]["redis"]
+    assert found["method"]
+    names = {row["name"].split(",")[0] for row in found["rows"]}
+    assert names >= {"append", "project", "handle", "memory", "start"}
+    assert all(row["ratio"] > 0 for row in found["rows"])
+    printed = capsys.readouterr().out
+    assert all(row["name"] in printed for row in found["rows"])
+
+
+def test_peers_are_measured_and_who_is_absent_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = contest.run(100, ["redis_py", "no_such_peer"], [Kind.TASKS, Kind.BATCH, Kind.WORK])
+    assert {row.limit_name.split(":")[0] for row in rows} == {"redis-py"}
+    assert {row.name.split(":")[0] for row in rows} == {Kind.TASKS, Kind.BATCH, Kind.WORK}
+    assert "without no_such_peer" in capsys.readouterr().err
+
+
+def test_every_part_has_a_quick_size() -> None:
+    assert all(part.quick_event_count < part.event_count for part in PARTS.values())
+
+
+def test_a_row_is_the_ratio_of_medians_with_the_rounds_spread() -> None:
+    row = row_of("ours", [10, 30, 20], "theirs", [10, 10, 20], 2.5)
+    assert (row.ratio, row.spread, row.is_met) == (2.0, (1.0, 3.0), False)
+    cost = cost_row("ours", [2.0, 4.0], "at most", [4.0, 4.0], 1.0)
+    assert (cost.spread, cost.is_met) == ((0.5, 1.0), True)
+    assert row_of("ours", [1], "theirs", [1]).spread is None
+    assert "≥ 2.50 !" in table([row])
+    assert table([]).startswith("what")
+    assert Row("a", 1, "b", 1, 1, None).is_met
