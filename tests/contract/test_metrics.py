@@ -76,7 +76,8 @@ async def test_everything_that_happened_is_told(archived):
     with pytest.raises(VersionConflict):
         await log.append(touched("s"), expected_version=7)
     running = asyncio.create_task(worker.run())
-    await eventually(lambda: log.measures.group("g").parked_count)
+    # The letter as well, which nobody handles: else it is behind by that when it stops.
+    await eventually(lambda: log.measures.group("g").acknowledged_count == 22)
     worker.stop()
     await running
     await Workers(log).projector.run_until_caught_up()
@@ -98,10 +99,8 @@ async def test_everything_that_happened_is_told(archived):
     assert total(text, "eventlog_acknowledged_entries_total", group="g") >= 21
     assert total(text, "eventlog_dead_letters", status="parked") == 1
     assert total(text, "eventlog_parked_letters", reason="ValueError") == 1
-    assert (
-        total(text, "eventlog_group_lag_entries", group="g")
-        == total(text, "eventlog_group_pending_entries", group="g") + 1
-    )
+    assert total(text, "eventlog_group_lag_entries", group="g") == 1
+    assert total(text, "eventlog_group_pending_entries", group="g") == 0
     assert total(text, "eventlog_projector_lag_entries") == 1
     assert total(text, "eventlog_archive_position") == heads - 1
     assert total(text, "eventlog_archive_lag_entries") == 1

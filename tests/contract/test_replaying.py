@@ -464,7 +464,8 @@ async def test_paused_for_longer_than_its_lease_a_process_sends_nothing_more_of_
     receiver.answers.set()
     reports = [await other, await report_of(process)]
     # The letter that was on its way when the process fell asleep is the one that went out twice.
-    assert receiver.arrived == ["l0", "l0", "l1", "l2"]
+    assert receiver.arrived[:2] == ["l0", "l0"]
+    assert sorted(receiver.arrived[2:]) == ["l1", "l2"]  # of other chats, so in no order
     assert await statuses(log) == {"resolved": 3}
     assert sum(report.resolved for report in reports) == 3
 

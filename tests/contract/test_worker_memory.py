@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 
 import psutil
+import pytest
 
 from consumers import Retry, Worker
 from tests.logs import message
@@ -17,6 +18,7 @@ MOST_BYTES = 48 * 1024 * 1024
 """Less than half of what the backlog's text alone would take."""
 
 
+@pytest.mark.soak
 async def test_ten_thousand_blocked_conversations_and_a_backlog(log):
     text = "x" * 1000
     for start in range(0, BACKLOG, 10_000):
