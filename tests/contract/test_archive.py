@@ -266,7 +266,7 @@ async def test_run_archives_what_is_old_or_long_and_stops_when_told(
     log: EventLog, storage: DirectoryStorage
 ) -> None:
     now_ms = log.clock.now_us() // 1000
-    await put(log, 0, (now_ms - 700_000, 1), (now_ms, 2))  # its oldest is old enough
+    await put(log, 0, (now_ms - 700_000, 1), (now_ms - 699_999, 2))  # old enough, of one day
     await put(log, 1, *((now_ms, n) for n in range(1, 31)))  # long enough
     await put(log, 2, (now_ms, 1))  # neither
     archiver = Archiver(log, storage, rolling=Rolling(rows=30))
