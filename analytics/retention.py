@@ -105,7 +105,7 @@ class PartitionPlan(NamedTuple):
     @property
     def held_count(self) -> int:
         """Entries that retention wants gone and somebody needs."""
-        return max(0, self.wanted_n - self.keep_n)
+        return max(0, self.wanted_n - max(self.facts.first_n, self.facts.floor_n))
 
 
 class Plan(NamedTuple):

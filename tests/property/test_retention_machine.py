@@ -44,7 +44,7 @@ def new_machine(server_url: str, tmp_path: Path) -> NewMachine:
 def test_nothing_that_anybody_needs_is_trimmed(new_machine: NewMachine) -> None:
     run_state_machine_as_test(
         partial(new_machine, PARTIES),
-        settings=settings(max_examples=6 * EXAMPLES, derandomize=True, database=None, **QUICK),
+        settings=settings(max_examples=10 * EXAMPLES, **QUICK),
     )
 
 

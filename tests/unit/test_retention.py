@@ -53,6 +53,15 @@ def test_others_make_the_room_that_a_pinned_one_does_not() -> None:
     assert plan.held_count == 50
 
 
+def test_nobody_holds_back_what_others_leave_room_for() -> None:
+    """A budget takes more of the others where one is pinned; less of that one than it might give."""
+    policy = Policy(FOREVER, max_entries=30)
+    plan = decide(policy, [facts(0, 20, pin(9)), facts(1, 20)])
+    pinned, _ = plan.partitions
+    assert pinned.keep_n < pinned.wanted_n < pinned.facts.floor_n
+    assert (plan.goes_count, plan.held_count, plan.holders) == (11, 0, [])
+
+
 def test_what_cannot_be_kept_is_said() -> None:
     policy = Policy(FOREVER, memory_bytes=500)
     plan = decide(policy, [facts(0, 100, pin(21))])

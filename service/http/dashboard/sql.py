@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 from starlette.responses import Response
 
+from analytics.connection import VIEWS
 from analytics.report_header import Report
 from analytics.reports import question, said
 from analytics.sandbox.limits import Limits
@@ -39,15 +40,6 @@ EXAMPLES = (
         "Dead letters by reason",
         "SELECT reason, count(*) AS letters\nFROM dead_letters\nGROUP BY 1\nORDER BY 2 DESC",
     ),
-)
-VIEWS = (
-    "events",
-    "messages",
-    "sessions",
-    "deliveries",
-    "dead_letters",
-    "tool_calls",
-    "bridge_events",
 )
 
 _MEDIA = {Format.CSV: "text/csv; charset=utf-8", Format.PARQUET: "application/vnd.apache.parquet"}
