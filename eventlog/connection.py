@@ -174,7 +174,8 @@ def translate(error: Exception, url: str) -> EventLogError | None:
     reason = without_secrets(f"{code} {error}" if code in _CODES else str(error), url)
     reason = " ".join(reason.split()).rstrip(".") or type(error).__name__
     is_denied = code == "NOPERM" or any(words in reason for words in _DENIED_IN_SCRIPT)
-    if is_denied or isinstance(error, _AUTHENTICATION) or code in _AUTHENTICATION_CODES:
+    is_unknown = code in _AUTHENTICATION_CODES or any(words in reason for words in _UNKNOWN_TO_IT)
+    if is_denied or is_unknown or isinstance(error, _AUTHENTICATION):
         remedy = (
             "`eventlog acl` prints what each kind of program has to be allowed."
             if is_denied
@@ -211,6 +212,8 @@ _AUTHENTICATION = (
 )
 _DENIED_IN_SCRIPT = ("ACL failure in script", "The user executing the script can't")
 """What servers say, without a code, of a command in a script; the latter is Redis 7.0."""
+_UNKNOWN_TO_IT = ("unauthenticated multibulk length", "unauthenticated bulk length")
+"""What Redis says to a long command of somebody who has not logged in, before it looks at it."""
 _AUTHENTICATION_CODES = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 _UNAVAILABLE_CODES = {
     "LOADING": "It is reading its files: try again in a moment.",

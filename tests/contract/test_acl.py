@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from consumers.groups import groups, retire
 from eventlog import EventLog
 from eventlog.errors import AuthenticationFailed
 from eventlog.named_lock import NamedLock
+from eventlog.server_binary import find_server_binary
 from projections.projecting.projector import Projector
 from projections.views.history import History
 from projections.views.sessions import Sessions
@@ -83,14 +85,13 @@ class Guarded:
 def guarded(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Guarded]:
-    """The bundled server, and where there is one Redis 7.0 from PATH."""
+    """The server of all tests, and where there is one Redis 7.0 from PATH."""
     binary: str | None = request.param
-    before_7_2 = False
-    if binary is not None:
-        if shutil.which(binary) is None:
-            pytest.skip(f"no {binary}")
-        version = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True)
-        before_7_2 = "v=7.0." in version.stdout
+    if binary is not None and shutil.which(binary) is None:
+        pytest.skip(f"no {binary}")
+    program = find_server_binary(binary or os.environ.get("TEST_SERVER_BINARY"))
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    before_7_2 = "v=7.0." in version.stdout
     folder = tmp_path_factory.mktemp("acl")
     lines = (
         user_line(
