@@ -87,7 +87,7 @@ async def test_nothing_acknowledged_is_lost_and_nothing_doubled(tmp_path: Path):
         assert killed == KILL_COUNT
         assert len(acknowledged) == total
 
-    async with EventLog.open(data_dir=str(tmp_path)) as log:
+    async with EventLog.open(data_dir=str(tmp_path), server_binary=binary) as log:
         entries = [e for p in range(3) for e in await log.read(partition=p, limit=1_000_000)]
     assert sorted(e.event.id for e in entries) == sorted(acknowledged)
     assert sorted((e.partition, e.id) for e in followed) == [(e.partition, e.id) for e in entries]
