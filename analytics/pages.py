@@ -58,7 +58,15 @@ def _split_ids(ids: list[bytes]) -> tuple[pa.Array, pa.Array]:
         width, joined = len(ids[0]), b"".join(ids)
         if len(ids[-1]) == width and len(joined) == len(ids) * width:
             texts = pa.Array.from_buffers(pa.binary(width), len(ids), [None, pa.py_buffer(joined)])
-            return _integers(texts, 0, _MS_DIGITS), _integers(texts, _MS_DIGITS + 1, width)
+            first, last = int(ids[0][_MS_DIGITS + 1 :]), int(ids[-1][_MS_DIGITS + 1 :])
+            # Sequences grow as well: nothing is left out between as many as there is room for.
+            is_gapless = last - first == len(ids) - 1
+            n = (
+                pa.arange(first, last + 1)
+                if is_gapless
+                else _integers(texts, _MS_DIGITS + 1, width)
+            )
+            return _integers(texts, 0, _MS_DIGITS), n
     parsed = [EntryId.parse(entry_id) for entry_id in ids]
     return (
         pa.array([entry_id.ms for entry_id in parsed], pa.int64()),
