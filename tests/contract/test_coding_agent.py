@@ -396,7 +396,9 @@ class TestPollers:
     async def test_two_at_once_record_nothing_twice(self, log: EventLog):
         async with CodingAgent() as agent:
             followed = await Followed(log, agent).start()
-            pollers = [await followed.poller() for _ in range(3)]
+            # A prompt that does not show in time is given again: not because the machine is busy.
+            patience = QUICK._replace(settle_s=10.0)
+            pollers = [await followed.poller(patience) for _ in range(3)]
             outcomes = await asyncio.wait_for(asyncio.gather(*(p.run() for p in pollers)), 20)
         assert sorted(outcomes) == ["completed", "ended", "ended"]
         await followed.assert_whole()
