@@ -55,7 +55,7 @@ class Done(NamedTuple):
 class Again(NamedTuple):
     """The entry is to be tried again."""
 
-    due_ms: int
+    wait_ms: int
     record: Record
     results: Sequence[Result] = ()
 
@@ -154,7 +154,7 @@ class Attempts:
             return Done(context.results, self._expected(subject), subject)
         measures.retried_count += 1
         _log.info("attempt_failed", **said, attempt=context.attempt, error=failure.error)
-        return Again(now_us // 1000 + round(delay_s * 1000), record, context.results)
+        return Again(round(delay_s * 1000), record, context.results)
 
     @staticmethod
     def _expected(subject: Subject) -> Sequence[tuple[str, int]]:

@@ -55,6 +55,7 @@ class GroupPartition:
         self._fetch = load_script("consumers", "fetch")
         self._settle = load_script("consumers", "settle")
         self._read_lines = load_script("consumers", "read_lines")
+        self._waiting = load_script("consumers", "waiting")
         self._heal_script = load_script("consumers", "heal")
         self._adopt = load_script("consumers", "adopt")
 
@@ -164,13 +165,13 @@ class GroupPartition:
     # --- lines and records ---------------------------------------------------------------------
 
     async def lines(self) -> list[tuple[str, int, int]]:
-        """Return every line: its conversation, the ms at which it is due, how long it is."""
+        """Return every line: its conversation, the ms after which it is due, how long it is."""
         with in_our_words(self._log.settings):
-            found = await self._ask("ZRANGE", self._blocked, 0, -1, "WITHSCORES")
+            now_ms, found = await self._waiting(self._log.client, [self._blocked], [-1])
             names = [name.decode() for name in found[::2]]
             lengths = await self._each("LLEN", names)
-        due = [int(float(score)) for score in found[1::2]]
-        return list(zip(names, due, lengths, strict=True))
+        waits_ms = [max(0, int(float(score)) - now_ms) for score in found[1::2]]
+        return list(zip(names, waits_ms, lengths, strict=True))
 
     async def line_firsts(self, conversations: Collection[str]) -> dict[str, EntryId]:
         """Return the first entry of each conversation's line, where it has one."""

@@ -13,6 +13,9 @@ from eventlog.connection import in_our_words
 from eventlog.ids import START, EntryId
 from eventlog.lease import LeaseKeeper
 from eventlog.log import EventLog
+from eventlog.scripts import load_script
+
+_WAITING = load_script("consumers", "waiting")
 
 
 class GroupPartitionStatus(NamedTuple):
@@ -32,7 +35,7 @@ class GroupPartitionStatus(NamedTuple):
     blocked_count: int
     """Conversations with a line."""
     next_due_ms: int | None
-    """When the first of them is tried again, in ms since 1970."""
+    """When the first of them is tried again, in ms since 1970 by the server's clock."""
     oldest_age_ms: int
     """How long ago the oldest entry was appended that is not done with; 0 where there is none."""
     owner: str | None
@@ -40,7 +43,7 @@ class GroupPartitionStatus(NamedTuple):
     is_missing: bool
     """Whether the server lost the group; its next owner makes it again."""
     now_ms: int
-    """When this was asked."""
+    """When this was asked, by the server's clock."""
 
     @property
     def lag_count(self) -> int:
@@ -104,9 +107,11 @@ async def _partition_status(
     pipeline.execute_command("HMGET", log.keys.work(partition, group), "delivered", "hand")
     pipeline.execute_command("XPENDING", stream, group)
     pipeline.execute_command("ZCARD", blocked)
-    pipeline.execute_command("ZRANGE", blocked, 0, 0, "WITHSCORES")
+    # By source: a pipeline cannot ask again for a script that the server lacks.
+    pipeline.execute_command("EVAL", _WAITING.source, 1, blocked, 0)
     with in_our_words(log.settings):
-        told, pending, blocked_count, first_due = await pipeline.execute(raise_on_error=False)
+        told, pending, blocked_count, waiting_first = await pipeline.execute(raise_on_error=False)
+        now_ms, first_due = waiting_first
         delivered, hand = told
         if delivered is None:
             delivered = await _last_delivered(log, stream, group)
@@ -122,7 +127,6 @@ async def _partition_status(
     if oldest is None and position < head:
         following = await log.read_raw(partition, position, 1)
         oldest = following[0].id if following else None
-    now_ms = log.clock.now_us() // 1000
     return GroupPartitionStatus(
         partition=partition,
         head=head,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 from consumers.group_partition import GroupPartition
-from consumers.ordering import NOW_MS
 from consumers.settlement import Settlement
 from consumers.work import Work
 from eventlog.entry import RawEntry
@@ -46,9 +45,9 @@ async def line_up_hand(work: Work, place: GroupPartition, *, is_doubtful: bool) 
         if item.handler is None:
             settlement.pass_over(item.id)
         elif item.id < firsts.get(item.conversation, item.id):
-            settlement.line_up(item.conversation, front=[item.id], due_ms=NOW_MS)
+            settlement.line_up(item.conversation, front=[item.id], wait_ms=0)
         else:
-            settlement.line_up(item.conversation, back=[item.id], due_ms=NOW_MS)
+            settlement.line_up(item.conversation, back=[item.id], wait_ms=0)
     if is_doubtful:
         for item, record in zip(handled, records, strict=True):
             settlement.remember(item.id, record.doubtful())

@@ -50,7 +50,7 @@ class LineLoader:
         """Read the first entries of lines that are due; return whether there were any."""
         if not self.has_room:
             return False
-        now_ms = self._work.log.clock.now_us() // 1000
+        now_ms = self._work.now_ms()
         due = self._order.pop_due(now_ms, LINES_AT_ONCE)
         if not due:
             return False

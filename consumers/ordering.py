@@ -20,7 +20,7 @@ from eventlog.event import Event
 from eventlog.ids import EntryId
 
 NOW_MS = 0
-"""Due at once."""
+"""Due at once. All other times are of this process's clock that never goes back."""
 
 
 class Item:

@@ -14,7 +14,7 @@ from consumers.group_partition import GroupPartition
 from consumers.hand_over import line_up_hand, recover
 from consumers.intake import Intake
 from consumers.line_loading import LineLoader
-from consumers.ordering import NOW_MS, Item, Order
+from consumers.ordering import Item, Order
 from consumers.record import NO_RECORD
 from consumers.settlement import Settlement
 from consumers.special import REPLAY, NothingToReplay, OriginGone
@@ -73,8 +73,8 @@ class PartitionWork:
         Raises Fenced, HistoryGap, LogUnavailable; whoever calls again continues exactly there.
         """
         await recover(self._work, self._place)
-        for conversation, due_ms, length in await self._insist(self._place.lines):
-            self._order.found(conversation, due_ms, length)
+        for conversation, wait_ms, length in await self._insist(self._place.lines):
+            self._order.found(conversation, self._work.now_ms() + wait_ms, length)
         settling = asyncio.create_task(self._settle_on())
         fetching = asyncio.create_task(self._intake.run())
         leaving = asyncio.create_task(self._leaving.wait())
@@ -228,7 +228,7 @@ class PartitionWork:
         if due_ms is None or not self._lines.has_room:
             await self._wake.wait()
         else:
-            pause_s = max(0.0, due_ms / 1000 - self._clock.now_us() / 1e6)
+            pause_s = max(0, due_ms - self._work.now_ms()) / 1000
             pause = asyncio.create_task(self._clock.sleep(pause_s))
             waking = asyncio.create_task(self._wake.wait())
             try:
@@ -304,20 +304,20 @@ class PartitionWork:
 
     def _put_off(self, settlement: Settlement, item: Item, outcome: Again) -> None:
         """Have the conversation wait for another attempt at its first entry."""
-        self._line_up(settlement, item, outcome.due_ms)
+        self._line_up(settlement, item, outcome.wait_ms)
         settlement.remember(item.id, outcome.record)
         settlement.append(outcome.results)
 
-    def _line_up(self, settlement: Settlement, first: Item, due_ms: int) -> None:
+    def _line_up(self, settlement: Settlement, first: Item, wait_ms: int) -> None:
         """Put a conversation's entries here into its line; what was to begin has not."""
         fresh = []
-        for item in self._order.block(first, due_ms):
+        for item in self._order.block(first, self._work.now_ms() + wait_ms):
             if not item.in_line:
                 fresh.append(item.id)
                 self._place.hand.pop(item.id, None)
             elif item.is_begun and item.record is not None:
                 settlement.remember(item.id, item.record.returned())
-        settlement.line_up(first.conversation, front=fresh, due_ms=due_ms)
+        settlement.line_up(first.conversation, front=fresh, wait_ms=wait_ms)
 
     async def _conflict(self, item: Item, outcome: Done, entity: str, version: int) -> None:
         """Make a version that was not as expected the failure of the attempt."""
@@ -355,7 +355,7 @@ class PartitionWork:
             pass
         settlement = Settlement(self._work.next_number())
         for item in self._order.firsts():
-            self._line_up(settlement, item, NOW_MS)
+            self._line_up(settlement, item, 0)
         if not settlement.is_empty:
             await self._insist(partial(self._place.settle, settlement))
         await line_up_hand(self._work, self._place, is_doubtful=False)

@@ -24,15 +24,15 @@ MAX_ENTRIES = MAX_BATCH_EVENTS
 class LineChange:
     """What happens to one conversation's line."""
 
-    __slots__ = ("back", "due_ms", "front", "popped")
+    __slots__ = ("back", "front", "popped", "wait_ms")
 
     def __init__(self) -> None:
         self.popped: list[str] = []
         self.front: list[str] = []
         """Come before what stands there, in order."""
         self.back: list[str] = []
-        self.due_ms: int | None = None
-        """None leaves it as it is."""
+        self.wait_ms: int | None = None
+        """After which it is due; None leaves that as it is."""
 
 
 class Settlement:
@@ -118,14 +118,14 @@ class Settlement:
         *,
         front: Iterable[EntryId] = (),
         back: Iterable[EntryId] = (),
-        due_ms: int | None = None,
+        wait_ms: int | None = None,
     ) -> None:
-        """Entries join a conversation's line, which is due then."""
+        """Entries join a conversation's line, which is due after that."""
         change = self._line(conversation)
         change.front += map(str, front)
         change.back += map(str, back)
-        if due_ms is not None:
-            change.due_ms = due_ms
+        if wait_ms is not None:
+            change.wait_ms = wait_ms
 
     def _forget(self, item: Item) -> None:
         if item.record is not None:
@@ -153,7 +153,7 @@ class Settlement:
                 c.popped,
                 c.front,
                 c.back,
-                False if c.due_ms is None else c.due_ms,
+                False if c.wait_ms is None else c.wait_ms,
             )
             for place, (conversation, c) in enumerate(self._lines.items())
         ]

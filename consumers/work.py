@@ -41,6 +41,10 @@ class Work(NamedTuple):
     on_fault: Callable[[int, EventLogError], None]
     """Told the partition, and why its work does not go on for now."""
 
+    def now_ms(self) -> int:
+        """Return the time by which this process waits; it never goes back, and means nothing elsewhere."""
+        return int(self.log.clock.monotonic_s() * 1000)
+
     def item(self, partition: int, raw: RawEntry) -> Item:
         """Return an entry with what handles it."""
         try:

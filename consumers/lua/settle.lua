@@ -13,7 +13,7 @@ ARGV  1 consumer of what is in hand   2 consumer of what waits in lines
         6 forgotten    entry ids whose records go
         7 lines        { { place among the lines, from 0; conversation; entry ids that leave it;
                          entry ids that come before the others, in order; entry ids that come after
-                         them; ms at which it is due, or false to leave that as it is }, ... }
+                         them; ms after which it is due, or false to leave that as it is }, ... }
         8 batch        events to append, as append.lua takes them; or false
         9 hand         what is delivered and not settled, to be told after a loss of the group
 
@@ -27,7 +27,7 @@ Returns, always an array whose first item says what happened:
 Errors  HEADLOST  as in append.lua; nothing written
 
 What a handler made and its acknowledgement are one step, because input, output and group share the
-slot. A conversation is blocked for as long as its line has entries; entries in a line stay pending,
+slot. When a line is due is by the server's clock, since owners' clocks may differ. A conversation is blocked for as long as its line has entries; entries in a line stay pending,
 under a consumer of their own, so that whoever takes over finds what was in hand and nothing else.
 --]]
 --!include lease
@@ -40,6 +40,7 @@ local generation, group, number = settlement[1], settlement[2], settlement[3]
 local acks, records, forgotten = settlement[4], settlement[5], settlement[6]
 local lines, batch, hand = settlement[7], settlement[8], settlement[9]
 local FIRST_LINE = 12
+local AT_ONCE = 0
 local CHUNK = 3000 -- even, since pairs stay together; unpack() puts values on a stack of 8,000
 
 local function in_chunks(call, items)
@@ -83,9 +84,11 @@ end
 in_chunks(function(...) redis.call('XACK', stream, group, ...) end, acks)
 in_chunks(function(...) redis.call('HSET', attempts, ...) end, records)
 in_chunks(function(...) redis.call('HDEL', attempts, ...) end, forgotten)
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 for _, change in ipairs(lines) do
   local line, conversation = KEYS[FIRST_LINE + change[1]], change[2]
-  local popped, front, back, due_ms = change[3], change[4], change[5], change[6]
+  local popped, front, back, wait_ms = change[3], change[4], change[5], change[6]
   for _, id in ipairs(popped) do
     redis.call('LREM', line, 1, id) -- the first, hence found at once
   end
@@ -98,10 +101,11 @@ for _, change in ipairs(lines) do
   end
   if redis.call('EXISTS', line) == 0 then
     redis.call('ZREM', blocked, conversation)
-  elseif due_ms then
-    redis.call('ZADD', blocked, due_ms, conversation)
+  elseif wait_ms then
+    local due_ms = wait_ms > 0 and now_ms + wait_ms or AT_ONCE
+    redis.call('ZADD', blocked, string.format('%.0f', due_ms), conversation)
   else
-    redis.call('ZADD', blocked, 'NX', 0, conversation) -- a new line: due at once
+    redis.call('ZADD', blocked, 'NX', AT_ONCE, conversation) -- a new line
   end
 end
 redis.call('HSET', work, 'settled', string.format('%.0f:%.0f', generation, number), 'hand', hand)

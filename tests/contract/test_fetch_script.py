@@ -48,7 +48,7 @@ def ids(entries: Iterable[RawEntry]) -> list[EntryId]:
 
 def lined_up(number: int, entries: list[RawEntry], conversation: str) -> Settlement:
     settlement = Settlement(number)
-    settlement.line_up(conversation, back=ids(entries), due_ms=5)
+    settlement.line_up(conversation, back=ids(entries), wait_ms=0)
     return settlement
 
 
@@ -277,7 +277,7 @@ class TestLines:
         [none, page] = await place.read_lines(["nobody", chat], 2)
         assert none == []
         assert page == [(entries[0], NO_RECORD.begun()), (entries[1], NO_RECORD)]
-        assert await place.lines() == [(chat, 5, 5)]
+        assert await place.lines() == [(chat, 0, 5)]
         assert await place.line_firsts([chat, "nobody"]) == {chat: entries[0].id}
         assert await pending(log, line_consumer(P)) == ids(entries)
 

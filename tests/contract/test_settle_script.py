@@ -16,6 +16,7 @@ from tests.logs import conversation_in, message
 from tests.working import lease_on
 
 P = 2
+HOUR_MS = 3_600_000
 
 
 @pytest.fixture
@@ -68,6 +69,21 @@ async def waiting(log: EventLog) -> list[int]:
     return await pending(log, line_consumer(P))
 
 
+async def due(log: EventLog) -> list[int]:
+    """Return when lines are due, in ms of the server's clock."""
+    found = await log.client.zrange(log.keys.blocked(P, "g"), 0, -1, withscores=True)
+    return [int(score) for _, score in found]
+
+
+async def lengths(place: GroupPartition) -> dict[str, int]:
+    return {conversation: length for conversation, _, length in await place.lines()}
+
+
+async def server_ms(log: EventLog) -> int:
+    seconds, microseconds = await log.client.time()
+    return seconds * 1000 + microseconds // 1000
+
+
 async def texts(log: EventLog) -> list[str]:
     return [log.codec.decode(raw.raw).text for raw in (await log.read_raw(P, START, 100))[6:]]
 
@@ -104,13 +120,15 @@ class TestSettled:
 
     async def test_lines_grow_shrink_and_end(self, log, place, entries, chat):
         first = Settlement(1)
-        first.line_up(chat, back=[entries[2].id, entries[3].id], due_ms=77)
+        first.line_up(chat, back=[entries[2].id, entries[3].id], wait_ms=HOUR_MS)
         await place.settle(first)
-        assert await place.lines() == [(chat, 77, 2)]
+        [due_ms] = await due(log)
+        assert await lengths(place) == {chat: 2}
         second = Settlement(2)
         second.line_up(chat, front=[entries[0].id, entries[1].id], back=[entries[4].id])
         await place.settle(second)
-        assert await place.lines() == [(chat, 77, 5)]
+        assert await lengths(place) == {chat: 5}
+        assert await due(log) == [due_ms], "who joins the line does not put it off"
         line = await log.client.lrange(log.keys.line(P, "g", chat), 0, -1)
         assert [each.decode() for each in line] == [str(entry.id) for entry in entries[:5]]
         assert await waiting(log) == [1, 2, 3, 4, 5]
@@ -127,11 +145,24 @@ class TestSettled:
         await place.settle(settlement)
         assert await place.lines() == [(chat, 0, 1)]
 
-    async def test_a_due_time_in_ms_since_1970_is_kept_exactly(self, place, entries, chat):
+    async def test_a_wait_begins_when_it_is_written_by_the_server_s_clock(
+        self, log, place, entries, chat
+    ):
         settlement = Settlement(1)
-        settlement.line_up(chat, back=[entries[5].id], due_ms=1_795_219_283_829)
+        settlement.line_up(chat, back=[entries[5].id], wait_ms=HOUR_MS)
+        before_ms = await server_ms(log)
         await place.settle(settlement)
-        assert await place.lines() == [(chat, 1_795_219_283_829, 1)]
+        written_ms = await due(log)
+        assert before_ms <= written_ms[0] - HOUR_MS <= await server_ms(log)
+        [(_, wait_ms, _)] = await place.lines()
+        assert 0 < wait_ms <= HOUR_MS
+
+    async def test_a_line_that_was_due_long_ago_is_due_now(self, log, place, entries, chat):
+        settlement = Settlement(1)
+        settlement.line_up(chat, back=[entries[5].id], wait_ms=HOUR_MS)
+        await place.settle(settlement)
+        await log.client.zadd(log.keys.blocked(P, "g"), {chat: 77})
+        assert await place.lines() == [(chat, 0, 1)]
 
     async def test_thousands_at_once(self, log, place, chat):
         await log.append([message(chat, n) for n in range(9000)])
@@ -139,13 +170,13 @@ class TestSettled:
         while page := await place.fetch(5000):
             found += page
         settlement = Settlement(1)
-        settlement.line_up(chat, back=[entry.id for entry in found[:4500]], due_ms=1)
+        settlement.line_up(chat, back=[entry.id for entry in found[:4500]], wait_ms=0)
         for entry in found[:4500]:
             settlement.remember(entry.id, NO_RECORD.begun())
         for entry in found[4500:]:
             settlement.pass_over(entry.id)
         await place.settle(settlement)
-        assert await place.lines() == [(chat, 1, 4500)]
+        assert await place.lines() == [(chat, 0, 4500)]
         assert await log.client.hlen(log.keys.attempts(P, "g")) == 4500
         assert (await log.client.xpending(log.keys.stream(P), "g"))["pending"] == 4506
 
@@ -153,9 +184,9 @@ class TestSettled:
         settlement = Settlement(1)
         names = ["{x}", "a:b", "ключ", "\0", " ", "*[?]"]
         for name, entry in zip(names, entries, strict=True):
-            settlement.line_up(name, back=[entry.id], due_ms=3)
+            settlement.line_up(name, back=[entry.id], wait_ms=0)
         await place.settle(settlement)
-        assert sorted(await place.lines()) == sorted((name, 3, 1) for name in names)
+        assert sorted(await place.lines()) == sorted((name, 0, 1) for name in names)
         firsts = await place.line_firsts(names)
         assert firsts == {name: e.id for name, e in zip(names, entries, strict=True)}
 
@@ -166,7 +197,7 @@ class TestRepeated:
     ):
         settlement = done(1, log, entries[0], message(chat, "a"), SessionTouched(
             conversation=chat, session="s"))  # fmt: skip
-        settlement.line_up(chat, front=[entries[1].id], back=[entries[2].id], due_ms=9)
+        settlement.line_up(chat, front=[entries[1].id], back=[entries[2].id], wait_ms=9)
         settlement.remember(entries[1].id, NO_RECORD.begun())
         await place.settle(settlement)
         after = await state(log, chat)
@@ -176,7 +207,7 @@ class TestRepeated:
 
     async def test_however_late_it_comes(self, log, place, entries, chat):
         first = Settlement(1)
-        first.line_up(chat, back=[entries[0].id], due_ms=9)
+        first.line_up(chat, back=[entries[0].id], wait_ms=9)
         await place.settle(first)
         await place.settle(done(2, log, entries[0], message(chat, "a"), in_line=True))
         after = await state(log, chat)

@@ -17,6 +17,7 @@ from tests.support import eventually
 from tests.working import (
     QUICK,
     AdjustableClock,
+    AstrayClock,
     Seen,
     all_handled,
     at_work,
@@ -34,6 +35,23 @@ async def timed(log: EventLog) -> AsyncIterator[EventLog]:
         settings=log.settings, url=log.settings.url, clock=AdjustableClock(), lease_ttl_ms=400
     ) as opened:
         yield opened
+
+
+@pytest.fixture
+async def astray(log: EventLog) -> AsyncIterator[EventLog]:
+    """The same log with a wall clock two hours ahead, and leases that soon lapse."""
+    async with EventLog.open(
+        settings=log.settings, url=log.settings.url, clock=AstrayClock(), lease_ttl_ms=400
+    ) as opened:
+        yield opened
+
+
+async def passed(log: EventLog, duration_s: float) -> None:
+    """Let so much time have passed since lines were put off."""
+    for partition in range(log.partition_count):
+        blocked = log.keys.blocked(partition, "g")
+        for conversation, due_ms in await log.client.zrange(blocked, 0, -1, withscores=True):
+            await log.client.zadd(blocked, {conversation: due_ms - duration_s * 1000})
 
 
 async def parked(log: EventLog) -> list[DeadLetterParked]:
@@ -93,7 +111,7 @@ class TestAttempts:
                 raise ValueError
 
         for number, wait_s in enumerate((0, 999, 2, 1998, 3)):
-            timed.clock.put_forward(wait_s)
+            await passed(timed, wait_s)
             worker = Worker(timed, "g", handlers)
             async with at_work(worker):
                 expected = (1, 1, 2, 2, 3)[number]
@@ -131,6 +149,39 @@ class TestAttempts:
 
         await worker.run_once()
         assert len(await parked(log)) == 1
+
+    async def test_a_clock_astray_at_the_failure_puts_nobody_off(self, log, astray):
+        await log.append(message("c", "bad"))
+        seen, handlers = Seen(), Handlers()
+
+        @handlers.on("message.received", retry=Retry(attempts=9, first_delay_s=0.2, jitter=0))
+        async def handle(event, context):
+            seen.note(event, context)
+            if len(seen.attempts["bad"]) == 1:
+                raise ValueError
+
+        first = Worker(astray, "g", handlers)
+        await first.run_once()
+        due_ms = max(each.next_due_ms or 0 for each in (await first.status()).partitions)
+        seconds, _ = await log.client.time()
+        assert due_ms < (seconds + 60) * 1000, "by the server's clock"
+        async with at_work(Worker(log, "g", handlers)):
+            await eventually(lambda: seen.attempts["bad"] == [1, 2])
+
+    async def test_a_clock_put_right_meanwhile_puts_nobody_off(self, astray):
+        await astray.append(message("c", "bad"))
+        seen, worker = Seen(), Worker(astray, "g")
+
+        @worker.on("message.received", retry=Retry(attempts=9, first_delay_s=0.2, jitter=0))
+        async def handle(event, context):
+            seen.note(event, context)
+            if len(seen.attempts["bad"]) == 1:
+                raise ValueError
+
+        async with at_work(worker):
+            await eventually(lambda: seen.attempts["bad"] == [1])
+            astray.clock.ahead_s = 0.0
+            await eventually(lambda: seen.attempts["bad"] == [1, 2])
 
     async def test_what_the_platform_asks_for_is_waited_for(self, timed):
         await timed.append(message("c", "x"))

@@ -62,7 +62,7 @@ def test_an_entry_of_a_line_leaves_it_and_its_record_is_forgotten():
 def test_lines_grow_at_both_ends():
     settlement = Settlement(1)
     settlement.line_up("x", back=[EntryId(1, 5)])
-    settlement.line_up("y", front=[EntryId(1, 1), EntryId(1, 2)], due_ms=77)
+    settlement.line_up("y", front=[EntryId(1, 1), EntryId(1, 2)], wait_ms=77)
     settlement.line_up("x", back=[EntryId(1, 6)])
     assert packed(settlement)[6] == [
         [0, "x", [], [], ["1-5", "1-6"], False],
