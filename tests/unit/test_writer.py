@@ -10,7 +10,7 @@ import pytest
 from eventlog.batch import Appended, Batch, Outcome
 from eventlog.errors import LogNotOpen, LogUnavailable
 from eventlog.settings import Durability
-from eventlog.writer import Request, Writer
+from eventlog.writer import Writer
 from tests.support import turns
 
 
@@ -34,10 +34,10 @@ class Gate:
 
 
 def started(writer: Writer, *names: str) -> list[asyncio.Task[Any]]:
-    return [
-        asyncio.create_task(writer.append(0, Request(["{}"], [name], [], "memory")))
-        for name in names
-    ]
+    async def append(name: str) -> Any:
+        return await writer.append(0, Batch(["{}"], [name], []), "memory")
+
+    return [asyncio.create_task(append(name)) for name in names]
 
 
 def sequences(outcomes: list[Any]) -> list[int]:
