@@ -107,13 +107,14 @@ class Writer:
 class _Shared:
     """A batch that calls share while it waits for its turn, and who they are."""
 
-    __slots__ = ("_characters", "_ids", "batch", "callers", "durability")
+    __slots__ = ("_characters", "_ids", "_is_conditional", "batch", "callers", "durability")
 
     def __init__(self, batch: Batch, durability: Durability, done: Answer) -> None:
         self.batch = batch
         self.durability = durability
         self.callers = [(len(batch.events), done)]
         """Where each call's events end, and its answer."""
+        self._is_conditional = batch.is_conditional
         self._ids = set(batch.ids or ())
         self._characters = sum(map(len, batch.events))
 
@@ -130,7 +131,7 @@ class _Shared:
         if (
             end > MAX_BATCH_EVENTS
             or characters > MAX_BATCH_CHARACTERS
-            or mine.is_conditional
+            or self._is_conditional
             or batch.is_conditional
             or durability != self.durability
             or not self._ids.isdisjoint(ids)
