@@ -37,7 +37,8 @@ class Appender:
     ) -> AppendResult:
         """Return where the event stands: the short way, without lists to deal and collect."""
         partition = self._partitions[event.conversation]
-        _check_fence(fence, {partition})
+        if fence is not None:
+            _check_fence(fence, {partition})
         batch = Batch(
             [self._codec.encode(event).decode()],
             [event.id],
@@ -55,7 +56,8 @@ class Appender:
         fence: Fence | None = None,
     ) -> list[AppendResult]:
         """Return where each event stands."""
-        _check_fence(fence, {self._partitions[event.conversation] for event in events})
+        if fence is not None:
+            _check_fence(fence, {self._partitions[event.conversation] for event in events})
         expected = _expectations(events, expected_version)
         texts = self._codec.encode_all(events)
         results: list[Any] = [None] * len(events)
@@ -127,9 +129,7 @@ async def _send(
         results[index] = results[first]._replace(duplicate=True)
 
 
-def _check_fence(fence: Fence | None, partitions: set[int]) -> None:
-    if fence is None:
-        return
+def _check_fence(fence: Fence, partitions: set[int]) -> None:
     if not isinstance(fence, Fence):
         raise InvalidEvent(
             f"a fence that is a {type(fence).__name__}.", remedy="Give a lock's: fence=lock.fence."

@@ -29,7 +29,7 @@ class Fence(NamedTuple):
     generation: int
 
 
-class Batch(NamedTuple):
+class Batch(msgspec.Struct, frozen=True):  # one per append: a NamedTuple takes thrice the time
     """Encoded events for one partition: written whole or not at all.
 
     `ids`, where given, are distinct and remembered for the dedup window. `entities` says which
