@@ -171,10 +171,16 @@ class _Lane:
             await asyncio.wait([self._task])
 
     async def _drain(self) -> None:
-        while self._queue:
-            await self._send(self._queue.popleft())
-            if self._queue:
-                await asyncio.sleep(0)  # so that callers who were answered come along again
+        try:
+            while self._queue:
+                await self._send(self._queue.popleft())
+                if self._queue:
+                    await asyncio.sleep(0)  # so that callers who were answered come along again
+        except BaseException as error:
+            # A cancelled lane (the loop is shutting down) must not leave its callers waiting.
+            while self._queue:
+                _fail(self._queue.popleft(), LogNotOpen(f"the append was abandoned: {error!r}."))
+            raise
 
     async def _send(self, shared: _Shared) -> None:
         try:
@@ -185,11 +191,8 @@ class _Lane:
         except Exception as error:  # noqa: BLE001 - a bug: of this batch alone, and for its callers to see
             _fail(shared, error)
             return
-        except BaseException as error:
-            # A cancelled lane (the loop is shutting down) must not leave its callers waiting.
-            for each in (shared, *self._queue):
-                _fail(each, LogNotOpen(f"the append was abandoned: {error!r}."))
-            self._queue.clear()
+        except BaseException:
+            self._queue.appendleft(shared)
             raise
         match outcome:
             case Appended():
