@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from eventlog.batch import Fence
+from eventlog.batch import Batch, Fence
 from eventlog.codec import Codec
 from eventlog.entity import ExpectedState
 from eventlog.errors import InvalidEvent
@@ -14,7 +14,7 @@ from eventlog.event import Event
 from eventlog.partition import Partitions
 from eventlog.settings import Durability
 from eventlog.shares import cut, deal_events, entities_of
-from eventlog.writer import AppendResult, Lanes, Request
+from eventlog.writer import AppendResult, Lanes
 
 ExpectedVersion = ExpectedState | Mapping[str, ExpectedState] | None
 """The version of the one entity that events advance, or versions by entity; FREE: nobody's."""
@@ -36,12 +36,17 @@ class Appender:
         fence: Fence | None = None,
     ) -> AppendResult:
         """Return where the event stands: the short way, without lists to deal and collect."""
-        _check_fence(fence, {self._partitions[event.conversation]})
-        text = self._codec.encode(event).decode()
-        request = _request([0], [event], [text], durability)
-        request.expected = _expectations([event], expected_version)
-        request.fence = fence
-        return (await self._writer.append(self._partitions[event.conversation], request))[0]
+        partition = self._partitions[event.conversation]
+        if fence is not None:
+            _check_fence(fence, {partition})
+        batch = Batch(
+            [self._codec.encode(event).decode()],
+            [event.id],
+            entities_of([0], [event]) if event.VERSIONED else [],
+            _expectations([event], expected_version),
+            fence=fence,
+        )
+        return (await self._writer.append(partition, batch, durability))[0]
 
     async def append_all(
         self,
@@ -51,7 +56,8 @@ class Appender:
         fence: Fence | None = None,
     ) -> list[AppendResult]:
         """Return where each event stands."""
-        _check_fence(fence, {self._partitions[event.conversation] for event in events})
+        if fence is not None:
+            _check_fence(fence, {self._partitions[event.conversation] for event in events})
         expected = _expectations(events, expected_version)
         texts = self._codec.encode_all(events)
         results: list[Any] = [None] * len(events)
@@ -59,18 +65,16 @@ class Appender:
         dealt = deal_events(events, self._partitions)
         for partition, indexes in dealt.items():
             first_of, repeated = _without_repeats(indexes, events)
-            requests = [
-                (piece, _request(piece, events, texts, durability))
+            batches = [
+                (piece, _batch(piece, events, texts, expected, fence))
                 for piece in cut(first_of, texts)
             ]
-            if (expected or fence) and (len(requests) > 1 or len(dealt) > 1):
+            if (expected or fence) and (len(batches) > 1 or len(dealt) > 1):
                 raise InvalidEvent(
                     "events with an expected version or a fence must fit into one step.",
                     remedy="Give them one conversation, and keep them under 500 and 4 MiB.",
                 )
-            requests[0][1].expected = expected
-            requests[0][1].fence = fence
-            sends.append(_send(self._writer, partition, requests, repeated, results))
+            sends.append(_send(self._writer, partition, batches, durability, repeated, results))
         for outcome in await asyncio.gather(*sends, return_exceptions=True):
             if outcome is not None:
                 raise outcome
@@ -92,35 +96,40 @@ def _without_repeats(indexes: list[int], events: list[Event]) -> tuple[list[int]
     return list(first_of.values()), repeated
 
 
-def _request(
-    piece: list[int], events: list[Event], texts: list[str], durability: Durability
-) -> Request:
-    return Request(
+def _batch(
+    piece: list[int],
+    events: list[Event],
+    texts: list[str],
+    expected: list[tuple[str, ExpectedState]],
+    fence: Fence | None,
+) -> Batch:
+    return Batch(
         [texts[i] for i in piece],
         [events[i].id for i in piece],
         entities_of(piece, events),
-        durability,
+        expected,
+        fence=fence,
     )
 
 
 async def _send(
     writer: Lanes,
     partition: int,
-    requests: list[tuple[list[int], Request]],
+    batches: list[tuple[list[int], Batch]],
+    durability: Durability,
     repeated: dict[int, int],
     results: list[Any],
 ) -> None:
-    """Write one partition's requests in order, up to the first that fails; fill in the results."""
-    for piece, request in requests:
-        for index, result in zip(piece, await writer.append(partition, request), strict=True):
+    """Write one partition's batches in order, up to the first that fails; fill in the results."""
+    for piece, batch in batches:
+        written = await writer.append(partition, batch, durability)
+        for index, result in zip(piece, written, strict=True):
             results[index] = result
     for index, first in repeated.items():
         results[index] = results[first]._replace(duplicate=True)
 
 
-def _check_fence(fence: Fence | None, partitions: set[int]) -> None:
-    if fence is None:
-        return
+def _check_fence(fence: Fence, partitions: set[int]) -> None:
     if not isinstance(fence, Fence):
         raise InvalidEvent(
             f"a fence that is a {type(fence).__name__}.", remedy="Give a lock's: fence=lock.fence."

@@ -10,7 +10,7 @@ from eventlog.errors import LogNotOpen, LogUnavailable
 from eventlog.ids import EntryId
 from eventlog.settings import Durability
 from eventlog.spooler import Spooler
-from eventlog.writer import AppendResult, Request, spooled_result
+from eventlog.writer import AppendResult, spooled_result
 
 NO_PARTITION = -1
 """How many partitions there are is the log's to say."""
@@ -72,21 +72,22 @@ def like(error: LogUnavailable) -> LogUnavailable:
 
 
 class SpoolOnly:
-    """Requests of a log that was never reached: all go to the spool, in the order of the calls."""
+    """Events of a log that was never reached: all go to the spool, in the order of the calls."""
 
     def __init__(self, spooler: Spooler) -> None:
         self._spooler = spooler
         self._closed = False
 
-    async def append(self, partition: int, request: Request) -> list[AppendResult]:
+    async def append(
+        self, partition: int, batch: Batch, durability: Durability
+    ) -> list[AppendResult]:
         """Return results without a place. Raises LogUnavailable for a conditional one."""
         if self._closed:
             raise LogNotOpen("the log is closed.", remedy="Open it before you append.")
-        batch = request.batch()
         if batch.is_conditional:
-            await self._spooler.append(partition, batch, request.durability)
-        await self._spooler.append_behind(batch, request.durability)
-        return [spooled_result(NO_PARTITION) for _ in request.events]
+            await self._spooler.append(partition, batch, durability)
+        await self._spooler.append_behind(batch, durability)
+        return [spooled_result(NO_PARTITION) for _ in batch.events]
 
     async def close(self) -> None:
         """Take no more. What was taken is on the disk, or its caller is still waiting for it."""

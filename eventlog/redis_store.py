@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
 from eventlog.batch import Batch, Outcome, pack_batch, unpack_outcome
+from eventlog.cancellation import CancellableClient
 from eventlog.clock import Clock
 from eventlog.cluster import ClusterClient, nodes_of
 from eventlog.cluster_arrivals import ClusterArrivals
@@ -23,6 +24,7 @@ from eventlog.errors import (
     UnsupportedDurability,
 )
 from eventlog.ids import START, EntryId
+from eventlog.kept_connections import KeptConnections
 from eventlog.keys import Keys
 from eventlog.measures import AppendMeasures
 from eventlog.outage import Outage
@@ -75,6 +77,12 @@ class RedisStore:
         self._syncs_always = False
         """Whether the server synced before it replied, when it was asked last."""
         self._script = load_script("eventlog", "append")
+        # Of sentinels' and a cluster's connections each command finds out anew where they lead.
+        self._appending = (
+            KeptConnections(client, settings.command_timeout_s)
+            if type(client) is CancellableClient
+            else client
+        )
         self._append_keys = [keys.append(p) for p in range(partition_count)]
 
     async def append(self, partition: int, batch: Batch, durability: Durability) -> Outcome:
@@ -94,7 +102,9 @@ class RedisStore:
         if batch.fence:
             keys = [*keys, batch.fence.key]
         if durability == "memory":
-            return await self._insist("append", lambda: self._script(self.client, keys, [packed]))
+            return await self._insist(
+                "append", lambda: self._script(self._appending, keys, [packed])
+            )
         barrier = self._keys.barrier(partition)
         return await self._insist(
             "append", lambda: self._append_durably(keys, packed, durability, barrier)

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Awaitable
 from functools import partial
 from itertools import repeat
 from typing import NamedTuple, Protocol
 
-from eventlog.batch import Appended, Batch, Conflict, Fence, Gap, LockLost, Outcome, Spooled
-from eventlog.entity import Advance, ExpectedState
+from eventlog.batch import Appended, Batch, Conflict, Gap, LockLost, Outcome, Spooled
 from eventlog.errors import EventLogError, Fenced, LogNotOpen, VersionConflict
 from eventlog.ids import START, EntryId
 from eventlog.settings import Durability
@@ -46,39 +45,13 @@ class AppendResult(NamedTuple):
         return self.id == START
 
 
+Answer = asyncio.Future[list[AppendResult]]
+"""What a call awaits."""
+
+
 def spooled_result(partition: int) -> AppendResult:
     """Return what an event gets that went to the spool."""
     return AppendResult(partition, START, None, duplicate=False)
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """Events of one caller for one partition, written whole or not at all."""
-
-    events: list[str]
-    ids: list[str]
-    entities: list[Advance]
-    durability: Durability
-    expected: list[tuple[str, ExpectedState]] = field(default_factory=list)
-    """Entities and the versions they must have."""
-    fence: Fence | None = None
-    done: asyncio.Future[list[AppendResult]] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-
-    @property
-    def character_count(self) -> int:
-        """Length of the events' texts."""
-        return sum(map(len, self.events))
-
-    @property
-    def is_conditional(self) -> bool:
-        """Whether it goes alone: see Batch."""
-        return self.batch().is_conditional
-
-    def batch(self) -> Batch:
-        """Return the request as a batch of its own."""
-        return Batch(self.events, self.ids, self.entities, self.expected, fence=self.fence)
 
 
 class Sink(Protocol):
@@ -92,10 +65,12 @@ class Sink(Protocol):
 
 
 class Lanes(Protocol):
-    """Where requests go: `Writer`, or the spool of a log that was never reached."""
+    """Where calls' events go: `Writer`, or the spool of a log that was never reached."""
 
-    async def append(self, partition: int, request: Request) -> list[AppendResult]:
-        """Return the results of the request's events, in order."""
+    def append(
+        self, partition: int, batch: Batch, durability: Durability
+    ) -> Awaitable[list[AppendResult]]:
+        """Return what to await: the results of the batch's events, in order. The batch is given away."""
         ...
 
     async def close(self) -> None:
@@ -110,21 +85,66 @@ class Writer:
         self._lanes = [_Lane(store, partition) for partition in range(partition_count)]
         self._closed = False
 
-    async def append(self, partition: int, request: Request) -> list[AppendResult]:
-        """Return the results of the request's events, in order.
+    def append(
+        self, partition: int, batch: Batch, durability: Durability
+    ) -> asyncio.Future[list[AppendResult]]:
+        """Return what to await: the results of the batch's events, in order.
 
-        Raises VersionConflict, LogUnavailable. A cancelled caller leaves the outcome open; sending
-        the same events again is safe.
+        The batch, which has ids, is the lane's from now on. Raises LogNotOpen; awaiting raises
+        VersionConflict, LogUnavailable. A cancelled caller leaves the outcome open; sending the same
+        events again is safe.
         """
         if self._closed:
             raise LogNotOpen("the log is closed.", remedy="Open it before you append.")
-        self._lanes[partition].submit(request)
-        return await request.done
+        return self._lanes[partition].submit(batch, durability)
 
     async def close(self) -> None:
         """Take no more and return when everything queued has been answered."""
         self._closed = True
         await asyncio.gather(*(lane.drained() for lane in self._lanes))
+
+
+class _Shared:
+    """A batch that calls share while it waits for its turn, and who they are."""
+
+    __slots__ = ("_characters", "_ids", "_is_conditional", "batch", "callers", "durability")
+
+    def __init__(self, batch: Batch, durability: Durability, done: Answer) -> None:
+        self.batch = batch
+        self.durability = durability
+        self.callers = [(len(batch.events), done)]
+        """Where each call's events end, and its answer."""
+        self._is_conditional = batch.is_conditional
+        self._ids = set(batch.ids or ())
+        self._characters = sum(map(len, batch.events))
+
+    def takes(self, batch: Batch, durability: Durability, done: Answer) -> bool:
+        """Return whether another call's events go along; they are in it then.
+
+        Two events with one id never share a batch (the second is then found to be a duplicate), and
+        a condition is checked alone, so that its failure is nobody else's.
+        """
+        mine, ids = self.batch, batch.ids or ()
+        start = len(mine.events)
+        end = start + len(batch.events)
+        characters = self._characters + sum(map(len, batch.events))
+        if (
+            end > MAX_BATCH_EVENTS
+            or characters > MAX_BATCH_CHARACTERS
+            or self._is_conditional
+            or batch.is_conditional
+            or durability != self.durability
+            or not self._ids.isdisjoint(ids)
+        ):
+            return False
+        mine.events.extend(batch.events)
+        mine.ids.extend(ids)  # type: ignore[union-attr] # a list: an append has ids
+        for each in batch.entities:
+            mine.entities.append(each._replace(place=start + each.place))
+        self.callers.append((end, done))
+        self._ids.update(ids)
+        self._characters = characters
+        return True
 
 
 class _Lane:
@@ -133,74 +153,58 @@ class _Lane:
     def __init__(self, store: Sink, partition: int) -> None:
         self._store = store
         self._partition = partition
-        self._queue: deque[Request] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[_Shared] = deque()
         self._task: asyncio.Task[None] | None = None
 
-    def submit(self, request: Request) -> None:
-        self._queue.append(request)
+    def submit(self, batch: Batch, durability: Durability) -> Answer:
+        done: Answer = self._loop.create_future()
+        queue = self._queue
+        if not (queue and queue[-1].takes(batch, durability, done)):
+            queue.append(_Shared(batch, durability, done))
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._drain())
+            self._task = self._loop.create_task(self._drain())
+        return done
 
     async def drained(self) -> None:
         if self._task is not None:
             await asyncio.wait([self._task])
 
     async def _drain(self) -> None:
-        while self._queue:
-            await self._send(self._take())
-
-    def _take(self) -> list[Request]:
-        """Return the next requests that can share a batch; at least one.
-
-        Two events with one id never share it (the second is then found to be a duplicate), and a
-        condition is checked alone, so that its failure is nobody else's.
-        """
-        group = [self._queue.popleft()]
-        if group[0].is_conditional:
-            return group
-        ids = set(group[0].ids)
-        events, characters = len(group[0].events), group[0].character_count
-        while self._queue:
-            following = self._queue[0]
-            events += len(following.events)
-            characters += following.character_count
-            if (
-                events > MAX_BATCH_EVENTS
-                or characters > MAX_BATCH_CHARACTERS
-                or following.is_conditional
-                or following.durability != group[0].durability
-                or not ids.isdisjoint(following.ids)
-            ):
-                break
-            ids.update(following.ids)
-            group.append(self._queue.popleft())
-        return group
-
-    async def _send(self, group: list[Request]) -> None:
         try:
-            outcome = await self._store.append(self._partition, _merge(group), group[0].durability)
-        except EventLogError as error:
-            _fail(group, error)
-            return
-        except Exception as error:  # noqa: BLE001 - a bug: of this batch alone, and for its callers to see
-            _fail(group, error)
-            return
+            while self._queue:
+                await self._send(self._queue.popleft())
+                if self._queue:
+                    await asyncio.sleep(0)  # so that callers who were answered come along again
         except BaseException as error:
             # A cancelled lane (the loop is shutting down) must not leave its callers waiting.
-            _fail([*group, *self._queue], LogNotOpen(f"the append was abandoned: {error!r}."))
-            self._queue.clear()
+            while self._queue:
+                _fail(self._queue.popleft(), LogNotOpen(f"the append was abandoned: {error!r}."))
+            raise
+
+    async def _send(self, shared: _Shared) -> None:
+        try:
+            outcome = await self._store.append(self._partition, shared.batch, shared.durability)
+        except EventLogError as error:
+            _fail(shared, error)
+            return
+        except Exception as error:  # noqa: BLE001 - a bug: of this batch alone, and for its callers to see
+            _fail(shared, error)
+            return
+        except BaseException:
+            self._queue.appendleft(shared)
             raise
         match outcome:
             case Appended():
-                _answer(group, self._partition, outcome)
+                _answer(shared, _results(self._partition, outcome, len(shared.batch.events)))
             case Spooled():
-                _answer_spooled(group, self._partition)
+                _answer(shared, [spooled_result(self._partition)] * len(shared.batch.events))
             case Conflict(entity, actual_version):
-                expected_version = dict(group[0].expected)[entity]
-                _fail(group, VersionConflict(entity, expected_version, actual_version))
+                expected_version = dict(shared.batch.expected)[entity]
+                _fail(shared, VersionConflict(entity, expected_version, actual_version))
             case LockLost():
                 _fail(
-                    group,
+                    shared,
                     Fenced(
                         "the lock went to another holder; nothing was appended.",
                         remedy="Leave the work to it.",
@@ -210,41 +214,24 @@ class _Lane:
                 raise AssertionError("a batch without producer cannot have a gap")
 
 
-def _merge(group: list[Request]) -> Batch:
-    if len(group) == 1:
-        return group[0].batch()
-    batch = Batch([], [], [])
-    for request in group:
-        start = len(batch.events)
-        batch.events.extend(request.events)
-        batch.ids.extend(request.ids)  # type: ignore[union-attr] # a list, four lines up
-        batch.entities.extend(each._replace(place=start + each.place) for each in request.entities)
-    return batch
-
-
-def _answer_spooled(group: list[Request], partition: int) -> None:
-    for request in group:
-        if not request.done.done():
-            request.done.set_result([spooled_result(partition) for _ in request.events])
-
-
-def _answer(group: list[Request], partition: int, outcome: Appended) -> None:
-    if outcome.duplicates:
-        count = sum(len(request.events) for request in group)
-        results = results_of(partition, outcome, count)
-    else:
-        # The usual case, without a step of Python per event.
-        ns = range(outcome.first_n, outcome.first_n + outcome.added)
-        ids = map(_new_entry_id, zip(repeat(outcome.ms), ns))
-        results = list(map(_new_result, zip(repeat(partition), ids, repeat(None), repeat(False))))
-        for index, version in outcome.versions.items():
-            results[index] = results[index]._replace(version=version)
+def _answer(shared: _Shared, results: list[AppendResult]) -> None:
     start = 0
-    for request in group:
-        end = start + len(request.events)
-        if not request.done.done():
-            request.done.set_result(results[start:end])
+    for end, done in shared.callers:
+        if not done.done():
+            done.set_result(results[start:end])
         start = end
+
+
+def _results(partition: int, outcome: Appended, event_count: int) -> list[AppendResult]:
+    if outcome.duplicates:
+        return results_of(partition, outcome, event_count)
+    # The usual case, without a step of Python per event.
+    ns = range(outcome.first_n, outcome.first_n + outcome.added)
+    ids = map(_new_entry_id, zip(repeat(outcome.ms), ns))
+    results = list(map(_new_result, zip(repeat(partition), ids, repeat(None), repeat(False))))
+    for index, version in outcome.versions.items():
+        results[index] = results[index]._replace(version=version)
+    return results
 
 
 _new_entry_id = partial(tuple.__new__, EntryId)
@@ -267,7 +254,7 @@ def results_of(partition: int, outcome: Appended, event_count: int) -> list[Appe
     return results
 
 
-def _fail(group: list[Request], error: Exception) -> None:
-    for request in group:
-        if not request.done.done():
-            request.done.set_exception(error)
+def _fail(shared: _Shared, error: Exception) -> None:
+    for _, done in shared.callers:
+        if not done.done():
+            done.set_exception(error)

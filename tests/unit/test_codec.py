@@ -45,6 +45,10 @@ class Paid(Event, tag="invoice.paid", frozen=True, kw_only=True):
     currency: str
 
 
+class Resumed(Event, tag="own.resumed", frozen=True, kw_only=True):
+    VERSIONED = "session"
+
+
 UPCASTERS = {
     ("invoice.paid", 1): lambda d: {**without(d, "sum"), "amount_cents": round(d["sum"] * 100)},
     ("invoice.paid", 2): lambda d: {**d, "currency": d.get("currency", "EUR")},
@@ -373,6 +377,13 @@ class TestAllAtOnce:
     def test_of_several_bad_ones_the_first_is_named(self, names):
         events = [BAD[name][0] for name in names]
         assert encoded_or_error(CODEC.encode_all, events) == encoded_or_error(one_by_one, events)
+
+    def test_a_session_of_your_own_types_may_not_be_missing(self):
+        codec = Codec([Resumed])
+        for encode in (codec.encode_all, lambda events: [codec.encode(each) for each in events]):
+            with pytest.raises(InvalidEvent, match="names no session"):
+                encode([Resumed(conversation="c")])
+            assert encode([Resumed(conversation="c", session="s")])
 
     def test_what_is_out_of_the_ordinary_among_the_ordinary(self):
         events = [

@@ -10,7 +10,7 @@ import pytest
 from eventlog.batch import Appended, Batch, Outcome
 from eventlog.errors import LogNotOpen, LogUnavailable
 from eventlog.settings import Durability
-from eventlog.writer import Request, Writer
+from eventlog.writer import Writer
 from tests.support import turns
 
 
@@ -34,10 +34,10 @@ class Gate:
 
 
 def started(writer: Writer, *names: str) -> list[asyncio.Task[Any]]:
-    return [
-        asyncio.create_task(writer.append(0, Request(["{}"], [name], [], "memory")))
-        for name in names
-    ]
+    async def append(name: str) -> Any:
+        return await writer.append(0, Batch(["{}"], [name], []), "memory")
+
+    return [asyncio.create_task(append(name)) for name in names]
 
 
 def sequences(outcomes: list[Any]) -> list[int]:
@@ -67,17 +67,24 @@ async def test_after_a_failure_the_lane_goes_on(error):
     assert sequences(await asyncio.gather(*started(writer, "a"))) == [1]
 
 
-async def test_a_lane_that_is_cancelled_leaves_nobody_waiting():
-    writer = Writer(Gate(), 1)  # type: ignore[arg-type]
+@pytest.mark.parametrize("moment", range(6))
+async def test_a_lane_that_is_cancelled_leaves_nobody_waiting(moment):
+    gate = Gate()
+    writer = Writer(gate, 1)  # type: ignore[arg-type]
     tasks = started(writer, "a")
     await turns(2)
-    tasks += started(writer, "b", "c")
+    tasks += started(writer, "b", "b", "b")  # one id: a batch for each
     await turns(2)
     lane = writer._lanes[0]._task
     assert lane is not None
+    if moment:
+        gate.opened.set()
+        await turns(moment - 1)
     lane.cancel()
     outcomes = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
-    assert [type(outcome) for outcome in outcomes] == [LogNotOpen] * 3
+    answered = [outcome for outcome in outcomes if not isinstance(outcome, LogNotOpen)]
+    assert sequences(answered) == list(range(1, len(answered) + 1))
+    assert moment or not answered
 
 
 async def test_a_closed_writer_takes_nothing_more():
