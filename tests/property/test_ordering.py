@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from consumers.ordering import NOW_MS, Item, Order
 from eventlog.ids import EntryId
 from eventlog.vocabulary import MessageReceived
+from tests.strategies import EXAMPLES
 
 CHATS = ("a", "b", "c")
 PAGE = 3
@@ -258,4 +259,4 @@ class Ordering(RuleBasedStateMachine):
 
 
 TestOrdering = Ordering.TestCase
-TestOrdering.settings = settings(max_examples=200, deadline=None)
+TestOrdering.settings = settings(max_examples=100 * EXAMPLES, deadline=None)
