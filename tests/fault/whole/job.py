@@ -63,10 +63,7 @@ def set_offset(folder: Path, name: str, offset_us: int) -> None:
 
 
 class OffsetClock(SystemClock):
-    """The machine's clock, but for a wall clock that is off by what a file says.
-
-    It is `ahead_us` on as well, file or not.
-    """
+    """The machine's clock, but for a wall clock that is off by what a file says, and by `ahead_us`."""
 
     def __init__(self, folder: Path, name: str, ahead_us: int = 0) -> None:
         self._ahead_us = ahead_us

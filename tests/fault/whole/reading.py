@@ -28,7 +28,7 @@ DUE = Rolling(rows=300, age_ms=1000)
 TRIM_INTERVAL_S = 0.3
 COMPACT_INTERVAL_S = 0.3
 GRACE_S = 1.0
-"""A reader who listed files before that may come to find them gone, and has to look again."""
+"""Far less than the product leaves them: who listed files may find them gone, and has to look again."""
 
 
 class FileSender:
@@ -92,7 +92,7 @@ async def archive(post: Post) -> None:
 
 
 async def compact(post: Post) -> None:
-    """Compact, often; a clock that is days on has no part in how old a temporary file is.
+    """Compact, often. The log's clock is days on; the storage's is not, which tells how old a file is.
 
     It keeps no journal: none of its files may grow while its disk is full. Watch sees what it did.
     """
