@@ -27,7 +27,7 @@ from analytics.segment import Segment
 from analytics.status import PartitionStatus, archive_status, oldest_age_ms
 from analytics.steps import Reached, go_on
 from analytics.storage import Storage
-from eventlog.errors import ArchiveUnavailable, EventLogError
+from eventlog.errors import ArchiveUnavailable, EventLogError, LogUnavailable
 from eventlog.group import GroupReader
 from eventlog.ids import EntryId
 from eventlog.lease import LeaseKeeper
@@ -178,9 +178,10 @@ class Archiver:
         await self.close()
 
     async def close(self) -> None:
-        """Give the leases back, so that others take over at once."""
+        """Give the leases back, so that others take over at once; without a server they lapse."""
         self._settled.clear()
-        await self._leases.release_all()
+        with contextlib.suppress(LogUnavailable):
+            await self._leases.release_all()
 
     # --- one partition -------------------------------------------------------------------------
 

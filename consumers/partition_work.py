@@ -72,9 +72,8 @@ class PartitionWork:
 
         Raises Fenced, HistoryGap, LogUnavailable; whoever calls again continues exactly there.
         """
-        await recover(self._work, self._place)
-        for conversation, wait_ms, length in await self._insist(self._place.lines):
-            self._order.found(conversation, self._work.now_ms() + wait_ms, length)
+        if not await self._has_taken_over():
+            return
         settling = asyncio.create_task(self._settle_on())
         fetching = asyncio.create_task(self._intake.run())
         leaving = asyncio.create_task(self._leaving.wait())
@@ -94,6 +93,27 @@ class PartitionWork:
             self._is_over = True
             await end(settling, fetching, leaving, *self._runners)
             self._lines.let_go()
+
+    async def _has_taken_over(self) -> bool:
+        """Take in what a former owner left; return False where it is time to leave before that is done.
+
+        The server may be away for long, and whoever comes next takes in the same.
+        """
+        taking_over = asyncio.create_task(self._take_over())
+        leaving = asyncio.create_task(self._leaving.wait())
+        try:
+            await asyncio.wait({taking_over, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if taking_over.done():
+                taking_over.result()
+                return True
+            return False
+        finally:
+            await end(taking_over, leaving)
+
+    async def _take_over(self) -> None:
+        await recover(self._work, self._place)
+        for conversation, wait_ms, length in await self._insist(self._place.lines):
+            self._order.found(conversation, self._work.now_ms() + wait_ms, length)
 
     # --- handling ------------------------------------------------------------------------------
 

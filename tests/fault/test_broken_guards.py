@@ -7,26 +7,36 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from analytics import Archiver, Policy, Retention, Rolling, storage_of
+from consumers import DeliveryHandlers, Worker
 from consumers.group_partition import GroupPartition
-from eventlog import EventLog, MessageReceived, Settings
+from consumers.senders.sender import Delivery, Receipt
+from eventlog import EventLog, MessageQueued, MessageReceived, Settings
+from eventlog.clock import SystemClock
 from eventlog.errors import Fenced
-from eventlog.lease import LeaseKeeper
+from eventlog.lease import Lease, LeaseKeeper
 from eventlog.named_lock import NamedLock
+from eventlog.past import Stretch
+from projections.builtin import DEFAULT_PROJECTIONS
+from projections.folding.letters import GROUP
+from projections.folding.pipeline import BeginAnew, Pipeline
 from projections.projecting.projector import Projector
+from projections.projecting.worker import targets_on
+from projections.storing.default_store import default_store
 from tests.fault.journal import JournalFile
 from tests.fault.whole.anomalies import anomalies
 from tests.fault.whole.appending import Diary, Offer
-from tests.fault.whole.broken import GUARDS, break_product
+from tests.fault.whole.broken import BEHIND_THE_LEASE, GUARDS, break_product
 from tests.fault.whole.history import History
 from tests.fault.whole.job import Job, Post
-from tests.fault.whole.judging import history_of
-from tests.fault.whole.reading import WATCHING, handle
+from tests.fault.whole.judging import history_of, unequal_models
+from tests.fault.whole.reading import DELIVERING, WATCHING, handle
 from tests.fault.whole.watching import GROUPS, Watch
 from tests.support import eventually
 
@@ -43,13 +53,13 @@ class Scene:
 
     async def say(self, diary: Diary, number: int) -> None:
         """Append a message, recorded as the run's producers do."""
-        await self._append(diary, self.offer(number))
+        await self.append(diary, self.offer(number))
 
     def offer(self, number: int) -> Offer:
         event = MessageReceived(id=f"{CHAT}#{number}", conversation=CHAT, text=str(number))
         return Offer(event, number)
 
-    async def _append(self, diary: Diary, offer: Offer) -> None:
+    async def append(self, diary: Diary, offer: Offer) -> None:
         diary.offer([offer])
         result = await self.log.append(offer.event)
         diary.acknowledged([offer.event.id], [[result.partition, result.sequence]])
@@ -76,6 +86,30 @@ class Scene:
 
     async def history(self) -> History:
         return await history_of(self.log, self.folder)
+
+    async def unwatched(self) -> History:
+        """Return the history of a scene in which nobody has to be given every entry."""
+        return dataclasses.replace(await self.history(), whole_readers=())
+
+    async def take_leases_away(self, of: Lease) -> None:
+        """Have a lease lapse, as while its owner sleeps."""
+        key = self.log.keys.lease(of.partition, of.group)
+        assert await self.log.client.hset(key, "expires_ms", 0) == 0
+
+    async def pipeline(self) -> Pipeline:
+        """Return the pipeline of a projector that has just been given the one partition."""
+        keeper = LeaseKeeper(self.log, GROUP)
+        await eventually(lambda: _has_taken(keeper))
+        store = default_store(self.log)
+        shelf = await store.shelf(0)
+        targets = targets_on(shelf, DEFAULT_PROJECTIONS)
+        position = shelf.checkpoint(targets[0].build)
+        return Pipeline(self.log, store, targets, keeper.held[0], position)
+
+    async def after(self, pipeline: Pipeline) -> Stretch:
+        """Return what a pipeline is to fold next."""
+        entries = await self.log.read_raw(0, pipeline.position, 10)
+        return Stretch(entries, entries[-1].id)
 
 
 async def offered_twice(scene: Scene) -> History:
@@ -143,6 +177,81 @@ async def reply_lost(scene: Scene) -> History:
     return await scene.history()
 
 
+# --- two owners of one partition ------------------------------------------------------------------------
+
+
+async def folded_by_two(scene: Scene) -> History:
+    """A projector sleeps with a batch in hand, and commits it when another one has."""
+    diary = scene.diary("producer")
+    await scene.say(diary, 1)
+    await Projector(scene.log).run_until_caught_up()  # makes the read models
+    await scene.say(diary, 2)
+    sleeper = await scene.pipeline()
+    await scene.take_leases_away(sleeper.lease)
+    other = await scene.pipeline()
+    batch = await scene.after(other)
+    await other.put(batch)
+    await other.flush()
+    with suppress(Fenced, BeginAnew):
+        await sleeper.put(batch)
+        await sleeper.flush()
+    return await scene.unwatched()
+
+
+async def delivered_by_two(scene: Scene) -> History:
+    """A worker sleeps while its message is on the way, and settles when another one has."""
+    diary, sent = scene.diary("producer"), JournalFile(scene.folder / "sent.jsonl")
+    queued = MessageQueued(id=f"{CHAT}#1", conversation=CHAT, text="1")
+    await scene.append(diary, Offer(queued, 1))
+    slow, quick = Platform(sent), Platform(sent)
+    quick.goes_on.set()
+    settings = scene.log.settings
+    async with EventLog.open(settings.url, settings=settings, clock=Standing()) as asleep:
+        sleeper = Worker(asleep, DELIVERING, DeliveryHandlers({"web": slow}))
+        sleeping = asyncio.create_task(sleeper.run())
+        await slow.was_reached.wait()
+        await scene.take_leases_away(Lease(DELIVERING, 0, "", 0))
+        await Worker(scene.log, DELIVERING, DeliveryHandlers({"web": quick})).run_once()
+        assert quick.was_reached.is_set()
+        slow.goes_on.set()
+        sleeper.stop()
+        await sleeping
+    return await scene.unwatched()
+
+
+class Standing(SystemClock):
+    """Waits for good, as a process that sleeps: it renews no lease, and believes that it holds."""
+
+    def monotonic_s(self) -> float:
+        """No time passes."""
+        return 0.0
+
+    async def sleep(self, duration_s: float) -> None:  # noqa: ARG002 - none is over
+        """Return when cancelled."""
+        await asyncio.Event().wait()
+
+
+class Platform:
+    """Takes a message when it is told to go on."""
+
+    def __init__(self, journal: JournalFile) -> None:
+        self._journal = journal
+        self.was_reached = asyncio.Event()
+        self.goes_on = asyncio.Event()
+
+    async def send(self, message: MessageQueued, delivery: Delivery) -> Receipt:
+        self.was_reached.set()
+        await self.goes_on.wait()
+        self._journal.write(
+            "send", key=delivery.idempotency_key, conversation=message.conversation,
+            is_taken=True, attempt=delivery.attempt,
+        )  # fmt: skip
+        return Receipt()
+
+    async def close(self) -> None:
+        """There is nothing to let go of."""
+
+
 SCENES: dict[str, Callable[[Scene], Awaitable[History]]] = {
     "dedup": offered_twice,
     "fence": lock_lost,
@@ -151,10 +260,22 @@ SCENES: dict[str, Callable[[Scene], Awaitable[History]]] = {
 }
 
 
+TWO_OWNERS: dict[str, Callable[[Scene], Awaitable[History]]] = {
+    "checkpoint": folded_by_two,
+    "dedup": delivered_by_two,
+}
+"""By what else holds, each in its scene, where the fence of a lease does not."""
+
+
+async def _has_taken(keeper: LeaseKeeper) -> bool:
+    await keeper.refresh()
+    return bool(keeper.held)
+
+
 @pytest.fixture
 def _mended() -> Iterator[None]:
     yield
-    break_product("")
+    break_product()
 
 
 @pytest.mark.usefixtures("_mended")
@@ -163,18 +284,40 @@ def _mended() -> Iterator[None]:
 async def test_the_anomaly_is_found_where_its_guard_is_out(
     server_url: str, tmp_path: Path, guard: str, is_broken: bool
 ) -> None:
-    break_product(guard if is_broken else "")
+    found = await _found(server_url, tmp_path, SCENES[guard], (guard,) if is_broken else ())
+    assert found == ({GUARDS[guard].anomaly} if is_broken else set())
+
+
+@pytest.mark.usefixtures("_mended")
+@pytest.mark.parametrize("is_out", ["none", "lease", "second", "both"])
+@pytest.mark.parametrize("second", TWO_OWNERS)
+async def test_behind_the_fence_of_a_lease_is_another_guard_and_behind_both_the_anomaly(
+    server_url: str, tmp_path: Path, second: str, is_out: str
+) -> None:
+    out = {"none": (), "lease": ("lease",), "second": (second,), "both": ("lease", second)}[is_out]
+    found = await _found(server_url, tmp_path, TWO_OWNERS[second], out)
+    assert found == ({BEHIND_THE_LEASE[second]} if is_out == "both" else set())
+
+
+async def _found(
+    server_url: str,
+    folder: Path,
+    scene: Callable[[Scene], Awaitable[History]],
+    out: Collection[str],
+) -> set[str]:
+    """Return the names of the anomalies of a scene, some guards being out."""
+    break_product(out)
     settings = Settings(
         url=server_url,
-        key_prefix=f"guard:{guard.replace(' ', '-')}:{is_broken}",
+        key_prefix=f"guard:{scene.__name__}:{'-'.join(out).replace(' ', '-')}",
         partition_count=1,
-        archive_dir=str(tmp_path / "archive"),
+        archive_dir=str(folder / "archive"),
         lease_ttl_ms=400,
     )
     async with EventLog.open(server_url, settings=settings) as log:
-        history = await SCENES[guard](Scene(log, tmp_path))
-    found = {each.name for each in anomalies(history)}
-    assert found == ({GUARDS[guard].anomaly} if is_broken else set())
+        history = await scene(Scene(log, folder))
+        unequal = await unequal_models(log) if scene is folded_by_two else []
+    return {each.name for each in [*anomalies(history), *unequal]}
 
 
 def test_each_guard_is_in_the_product() -> None:

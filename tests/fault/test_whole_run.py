@@ -13,10 +13,21 @@ from tests.fault.whole.world import LINK_FAULTS
 QUICK = Plan(
     seed=1,
     seconds=8,
-    roles=("producer", "importer", "bridge", "worker", "projector", "archiver", "trimmer"),
+    roles=(
+        "producer",
+        "importer",
+        "bridge",
+        "worker",
+        "projector",
+        "archiver",
+        "compactor",
+        "trimmer",
+    ),
     shortest_gap_s=0.05,
     longest_gap_s=0.2,
     longest_s=0.8,
+    round_s=4,
+    rest_s=2,
 )
 
 
@@ -37,6 +48,7 @@ async def test_a_run_in_which_each_fault_strikes(tmp_path: Path) -> None:
     assert {*report.faults} == {*FAULTS}
     assert report.link_faults
     assert report.history.errors
+    assert report.history.files["compacted"]
 
 
 @pytest.mark.soak

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -84,10 +85,16 @@ def _answered_before(job: Job) -> set[str]:
 async def _turns(post: Post, per_s: float) -> AsyncIterator[None]:
     """Yield so many times a second until it is time to stop; then wait for that."""
     while not (post.stop.is_set() or post.job.done.exists()):
-        yield
+        if not _rests(post.job):
+            yield
         with suppress(TimeoutError):
             await asyncio.wait_for(post.stop.wait(), 1 / per_s)
     await post.stop.wait()
+
+
+def _rests(job: Job) -> bool:
+    """Return whether it is the time at which nobody appends."""
+    return job.rest_s > 0 and time.time() % job.round_s < job.rest_s
 
 
 # --- with ids of its own ----------------------------------------------------------------------------

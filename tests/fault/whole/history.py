@@ -133,6 +133,8 @@ class History:
     """Those who must have been given every entry."""
     errors: Counter[str] = field(default_factory=Counter)
     """What those who append were told, by code."""
+    files: Counter[str] = field(default_factory=Counter)
+    """How many files of the archive were `compacted` ones, and how many were `deleted`."""
 
     @cached_property
     def at(self) -> dict[Place, Logged]:
@@ -169,11 +171,12 @@ class Recorded(NamedTuple):
     needs: list[Need]
     errors: Counter[str]
     """By code: what those who append were told."""
+    files: Counter[str]
 
 
 def read(journals: Iterable[tuple[str, Iterable[str]]]) -> Recorded:
     """Return what processes recorded, each under its name."""
-    found = Recorded([], [], [], [], [], [], Counter())
+    found = Recorded([], [], [], [], [], [], Counter(), Counter())
     for name, lines in journals:
         _Reading(found).take(name, lines)
     return found
@@ -213,6 +216,10 @@ class _Reading:
                 self._found.writes.append(
                     offered._replace(outcome=outcome, place=where, line=f"{offered.line} → {line}")
                 )
+
+    def _files(self, record: dict[str, Any], _line: str) -> None:
+        self._found.files["compacted"] += len(record["compacted"])
+        self._found.files["deleted"] += len(record["deleted"])
 
     def _saw(self, record: dict[str, Any], line: str) -> None:
         self._found.sights.append(

@@ -27,7 +27,10 @@ class Job(msgspec.Struct, frozen=True):
     settings: Settings
     seed: int
     events_per_s: int
-    broken: str = ""
+    round_s: float = 0
+    rest_s: float = 0
+    """Who appends rests for so long in each round; 0 never."""
+    broken: tuple[str, ...] = ()
 
     @property
     def journal(self) -> Path:
@@ -60,12 +63,13 @@ def set_offset(folder: Path, name: str, offset_us: int) -> None:
 
 
 class OffsetClock(SystemClock):
-    """The machine's clock, but for a wall clock that is off by what a file says."""
+    """The machine's clock, but for a wall clock that is off by what a file says, and by `ahead_us`."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, ahead_us: int = 0) -> None:
+        self._ahead_us = ahead_us
         with offset_file(folder, name).open("rb") as file:
             self._offset = mmap.mmap(file.fileno(), 8, access=mmap.ACCESS_READ)
 
     def now_us(self) -> int:
         offset_us: int = struct.unpack("<q", self._offset[:8])[0]
-        return super().now_us() + offset_us
+        return super().now_us() + self._ahead_us + offset_us

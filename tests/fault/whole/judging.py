@@ -48,6 +48,7 @@ async def history_of(log: EventLog, folder: Path) -> History:
         needs=recorded.needs,
         whole_readers={WATCHING},
         errors=recorded.errors,
+        files=recorded.files,
     )
 
 

@@ -18,7 +18,7 @@ kill                 `kill -9` of a process, and another one of its name
 pause                SIGSTOP of a process for longer than its leases, then SIGCONT
 server-always        `kill -9` of the server at `appendfsync always`, and its restart
 server-everysec      the same at `appendfsync everysec`
-disk-archive         the archiver's files may not grow any more
+disk-archive         the archiver's and the compactor's files may not grow any more
 disk-server          the server's append-only file may not grow any more
 memory               the server is at its maxmemory
 clock                a process's wall clock jumps, and later back
@@ -41,7 +41,9 @@ SERVER_FAULTS: frozenset[Fault] = frozenset(
 
 JUMPS_S = (-7200, -60, -1, 1, 60, 7200)
 
-Role = Literal["producer", "importer", "bridge", "worker", "projector", "archiver", "trimmer"]
+Role = Literal[
+    "producer", "importer", "bridge", "worker", "projector", "archiver", "compactor", "trimmer"
+]
 """
 producer    appends events with ids of its own
 importer    appends by producer sequence
@@ -49,6 +51,7 @@ bridge      a bot: receives, reads its history, sends
 worker      delivers messages; and handles every entry, as a group of its own
 projector   keeps the read models
 archiver    writes segments
+compactor   merges them into files of a day, and deletes what those take the place of
 trimmer     trims what nobody needs any more
 """
 
@@ -61,18 +64,21 @@ class Plan(NamedTuple):
     faults: tuple[Fault, ...] = FAULTS
     roles: tuple[Role, ...] = (
         "producer", "producer", "importer", "bridge", "worker", "worker", "projector", "archiver",
-        "trimmer",
+        "compactor", "trimmer",
     )  # fmt: skip
     events_per_s: int = 20
     """Of each process that appends."""
+    round_s: float = 10
+    """How often all of them rest, by the machine's clock: then the archive catches up, as at night."""
+    rest_s: float = 2.5
     shortest_gap_s: float = 0.4
     longest_gap_s: float = 1.6
     longest_s: float = 2.5
     """How long a fault lasts at most, but for a pause, which outlasts the leases."""
     lease_ttl_ms: int = 800
     link_fault_rate: float = 0.05
-    broken: str = ""
-    """What is taken out of the product for this run: a name of broken.py."""
+    broken: tuple[str, ...] = ()
+    """What is taken out of the product for this run: names of broken.py."""
 
     @property
     def settings(self) -> Settings:

@@ -50,7 +50,8 @@ class Report:
         words = [f"python -m tests.fault --seed {plan.seed} --minutes {plan.seconds / 60:g}"]
         if set(plan.faults) != set(FAULTS):
             words += [f"--fault {fault}" for fault in plan.faults]
-        return " ".join([*words, *(["--broken", shlex.quote(plan.broken)] if plan.broken else [])])
+        words += [f"--broken {shlex.quote(name)}" for name in plan.broken]
+        return " ".join(words)
 
     def __str__(self) -> str:
         history, totals = self.history, Totals.of(self.history)
@@ -64,6 +65,7 @@ class Report:
             f" {totals.refused:,} refused; appends failed by {_counts(history.errors)}",
             f"in the log: {_counts(kinds)}; trimmed {self._trimmed_count():,} of"
             f" {sum(history.heads.values()):,}",
+            f"files of the archive: {_counts(history.files)}",
             f"deliveries: {taken[True]:,} taken by the platform, {taken[False]:,} refused;"
             f" {len(history.sights):,} entries given to the watching group",
             *self._told(),
@@ -106,7 +108,7 @@ async def run(plan: Plan, folder: Path) -> Report:
         )
         world = World(plan, folder, server, link)
         log = await stack.enter_async_context(EventLog.open(server.url, settings=world.settings))
-        watch = Watch(log, JournalFile(folder / "watch.jsonl"))
+        watch = Watch(log, JournalFile(folder / "watch.jsonl"), compacts="compactor" in plan.roles)
         stack.enter_context(world.at_work())
         watching = asyncio.create_task(watch.until_cancelled())
         try:
@@ -115,7 +117,7 @@ async def run(plan: Plan, folder: Path) -> Report:
         finally:
             await end(watching)
         world.calm()
-        found = [*await _come_to_rest(watch, world), *_crashes(world)]
+        found = [*await _come_to_rest(watch, world), *await _crashes(world)]
         history = await history_of(log, folder)
         found += [*anomalies(history), *await unequal_models(log)]
         return Report(plan, folder, world.counts, link.faults, history, found)
@@ -143,8 +145,8 @@ async def _rests(watch: Watch, world: World) -> bool:
     return bool(world.crashes()) or (world.link.is_empty and await watch.is_at_rest())
 
 
-def _crashes(world: World) -> list[Anomaly]:
-    said = world.crashes() or world.release_all()
+async def _crashes(world: World) -> list[Anomaly]:
+    said = world.crashes() or await world.release_all()
     return (
         [Anomaly("crash", "a process ended by itself, or did not end", tuple(said))] if said else []
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from analytics import Catalogue, storage_of
+from analytics.segment import Segment
 from consumers.group_status import group_status
 from eventlog import EventLog
 from eventlog.errors import EventLogError
@@ -25,12 +27,17 @@ GROUPS = DELIVERING, WATCHING
 class Watch:
     """The one who looks, over a connection that no fault strikes but the server's own."""
 
-    def __init__(self, log: EventLog, journal: JournalFile) -> None:
+    def __init__(self, log: EventLog, journal: JournalFile, *, compacts: bool = False) -> None:
+        """With `compacts` it is not at rest before a file was compacted."""
         self._log = log
         self._journal = journal
         self._catalogue = Catalogue(storage_of(log.settings))
         self._models = RedisModels(log)
         self._last: dict[str, Any] = {}
+        self._files: frozenset[str] = frozenset()
+        """The archive's, as of the last look."""
+        self._compacts = compacts
+        """Whether somebody has yet to compact something."""
 
     async def until_cancelled(self) -> None:
         while True:
@@ -50,6 +57,7 @@ class Watch:
         archived = await asyncio.to_thread(self._catalogue.scan)
         for partition, coverage in archived.items():
             self._position(f"archive {partition}", coverage.position.n)
+        self._look_at_files([file for each in archived.values() for file in each.segments])
         for partition in range(self._log.partition_count):
             await self._look_at_models(partition)
             await self._look_at_needs(partition, firsts[partition])
@@ -89,6 +97,16 @@ class Watch:
                     "need", partition=partition, who=who, needs_n=needs_n, first_n=first_n
                 )
 
+    def _look_at_files(self, segments: Sequence[Segment]) -> None:
+        """Record which files are new and compacted ones, and which were deleted."""
+        names = frozenset(each.name for each in segments)
+        compacted = [s.name for s in segments if s.is_compacted and s.name not in self._files]
+        deleted = sorted(self._files - names)
+        if compacted or deleted:
+            self._journal.write("files", compacted=compacted, deleted=deleted)
+        self._files = names
+        self._compacts = self._compacts and not compacted
+
     def _position(self, of: str, n: int) -> None:
         if self._last.get(of) != n:
             self._last[of] = n
@@ -111,6 +129,8 @@ class Watch:
     async def left(self) -> list[str]:
         """Return what is left to be done, in words."""
         found = await self._unhandled()
+        if self._compacts:
+            found.append("nothing was compacted")
         for partition, head in enumerate(await self._log.heads()):
             shelf = await self._models.shelf(partition)
             found += [

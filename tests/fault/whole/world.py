@@ -21,10 +21,12 @@ from tests.fault.whole import disk
 from tests.fault.whole.job import Job, set_offset
 from tests.fault.whole.plan import LINK_FAULTS, Fault, Plan, Role, Strike, schedule
 from tests.proxy import FaultyProxy
-from tests.support import RawServer, eventually, eventually_sync
+from tests.support import RawServer, eventually
 
 ROOM_BYTES = 3000
 """What the server may still write when its disk is filling."""
+FILERS: frozenset[Role] = frozenset({"archiver", "compactor"})
+"""Who writes the archive's files."""
 TINY_BYTES = 2048
 """Smaller than any segment."""
 
@@ -68,7 +70,9 @@ class World:
         self.slots: list[Slot] = []
         for place, role in enumerate(plan.roles):
             numbers[role] += 1
-            is_linked = place % 2 == 0 and any(fault in LINK_FAULTS for fault in plan.faults)
+            is_linked = (place + plan.seed) % 2 == 0 and any(
+                fault in LINK_FAULTS for fault in plan.faults
+            )
             job = Job(
                 role=role,
                 name=f"{role}-{numbers[role]}",
@@ -77,6 +81,8 @@ class World:
                 settings=self.settings,
                 seed=plan.seed,
                 events_per_s=plan.events_per_s,
+                round_s=plan.round_s,
+                rest_s=plan.rest_s,
                 broken=plan.broken,
             )
             self.slots.append(Slot(job, is_linked=is_linked))
@@ -162,7 +168,7 @@ class World:
         await asyncio.to_thread(self.server.start)
 
     async def _fill_archive(self, strike: Strike) -> None:
-        pids = [slot.process.pid for slot in self.slots if slot.job.role == "archiver"]
+        pids = [slot.process.pid for slot in self.slots if slot.job.role in FILERS]
         for pid in pids:
             disk.fill(pid, TINY_BYTES)
         await asyncio.sleep(strike.lasts_s)
@@ -238,12 +244,15 @@ class World:
                     found.append(str(error)[-3000:])
         return found
 
-    def release_all(self) -> list[str]:
-        """Return when everybody has ended; what is wrong with how they did, in words."""
+    async def release_all(self) -> list[str]:
+        """Return when everybody has ended; what is wrong with how they did, in words.
+
+        They take their leave of the server over the link, which this loop keeps going.
+        """
         for slot in self.slots:
             slot.process.strike("release")
         try:
-            eventually_sync(self._have_ended, timeout_s=30)
+            await eventually(self._have_ended, timeout_s=30)
         except AssertionError as error:
             late = [slot for slot in self.slots if slot.process.is_running]
             return [
