@@ -11,6 +11,7 @@ import pytest
 
 from eventlog.embedded import EmbeddedServer
 from eventlog.settings import Settings
+from tests.support import SERVER_BINARY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from tests.buckets import Bucket
 
 IS_CLUSTER = os.environ.get("TEST_SERVER") == "cluster"
-
-SERVER_BINARY = os.environ.get("TEST_SERVER_BINARY") or None
-"""Runs instead of the bundled server, wherever a test starts one without naming a program."""
 
 _log_numbers = itertools.count(1)
 

@@ -89,9 +89,19 @@ async def opened(server_url: str, folder: Path, **settings: Any) -> AsyncIterato
         try:
             yield log
         finally:
-            keys = [key async for key in log.client.scan_iter(f"{{{prefix}[:}}]*")]
-            for key in keys:  # of several slots, where the server is a cluster
-                await log.client.delete(key)
+            await delete_all(log)
+
+
+async def delete_all(log: EventLog) -> None:
+    """Delete every key of the log; one by one, as on a cluster they are of several slots."""
+    for key in await keys_of(log):
+        await log.client.delete(key)
+
+
+async def keys_of(log: EventLog) -> list[bytes]:
+    """Return every key of the log."""
+    pattern = f"{{{log.keys.log}[:}}]*"
+    return [key async for key in log.client.scan_iter(pattern, count=1000)]
 
 
 async def is_nowhere(log: EventLog) -> None:

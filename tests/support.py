@@ -15,6 +15,9 @@ from typing import Self, TypeVar
 
 from eventlog.server_binary import find_server_binary
 
+SERVER_BINARY = os.environ.get("TEST_SERVER_BINARY") or None
+"""Runs instead of the bundled server, wherever a test starts one without naming a program."""
+
 POLL_INTERVAL_S = 0.005
 
 T = TypeVar("T")
@@ -70,7 +73,7 @@ class RawServer:
     ) -> None:
         self.folder = folder
         self.port = free_port() if tcp else 0
-        self._binary = find_server_binary(binary or os.environ.get("TEST_SERVER_BINARY"))
+        self._binary = find_server_binary(binary or SERVER_BINARY)
         self._socket = folder / "raw.sock"
         self._options = {"save": "", "appendonly": "no", "dir": str(folder), **options}
         self._process: subprocess.Popen[bytes] | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -30,7 +29,7 @@ from service.cli.main import run
 from service.metrics import Metrics
 from service.wiring import new_archiver, open_warehouse
 from tests.logs import message
-from tests.support import RawServer
+from tests.support import SERVER_BINARY, RawServer
 from tests.working import QUICK
 
 LOG = "app"
@@ -89,7 +88,7 @@ def guarded(
     binary: str | None = request.param
     if binary is not None and shutil.which(binary) is None:
         pytest.skip(f"no {binary}")
-    program = find_server_binary(binary or os.environ.get("TEST_SERVER_BINARY"))
+    program = find_server_binary(binary or SERVER_BINARY)
     version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     before_7_2 = "v=7.0." in version.stdout
     folder = tmp_path_factory.mktemp("acl")

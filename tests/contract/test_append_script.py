@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from eventlog import START, EntryId, Event, EventLog, MessageReceived, SessionTouched
+from eventlog.cluster import nodes_of
 from eventlog.errors import (
     EventLogError,
     LogUnavailable,
@@ -113,8 +114,8 @@ class TestWindow:
 
 
 async def calls_of(log: EventLog, command: str) -> int:
-    stats = await log.client.info("commandstats")
-    return int(stats.get(f"cmdstat_{command}", {"calls": 0})["calls"])
+    stats = [await node.info("commandstats") for node in await nodes_of(log.client)]
+    return sum(int(each.get(f"cmdstat_{command}", {"calls": 0})["calls"]) for each in stats)
 
 
 class TestHead:

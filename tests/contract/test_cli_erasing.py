@@ -9,7 +9,7 @@ import pytest
 
 from eventlog import EventLog
 from service.cli.main import run
-from tests.erasing import CHAT, SECRET, USER, life_of, on_server
+from tests.erasing import CHAT, SECRET, USER, delete_all, life_of, on_server
 
 PREFIX = "cli-erase"
 
@@ -23,8 +23,7 @@ def command(server_url: str, tmp_path: Path) -> Iterator[list[str]]:
             if not forgets:
                 await log.append(life_of(CHAT, USER, SECRET))
                 return
-            keys = [key async for key in log.client.scan_iter(f"{{{PREFIX}[:}}]*")]
-            await log.client.delete(*keys)
+            await delete_all(log)
 
     asyncio.run(live(forgets=False))
     yield ["--url", server_url, "--key-prefix", PREFIX, "--data-dir", str(tmp_path)]

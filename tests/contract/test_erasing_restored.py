@@ -19,9 +19,11 @@ from tests.erasing import (
     SECRET,
     USER,
     archive,
+    delete_all,
     in_files,
     in_sql,
     is_nowhere,
+    keys_of,
     life_of,
     on_server,
     opened,
@@ -47,20 +49,16 @@ class Backup:
 
     async def take(self) -> None:
         shutil.copytree(self._log.settings.archive_path, self._folder)
-        for key in await self._present():
+        for key in await keys_of(self._log):
             self._keys[key] = await self._log.client.dump(key)
 
     async def restore_archive(self) -> None:
         shutil.copytree(self._folder, self._log.settings.archive_path, dirs_exist_ok=True)
 
     async def restore_server(self) -> None:
-        await self._log.client.delete(*await self._present())
+        await delete_all(self._log)
         for key, dump in self._keys.items():
             await self._log.client.restore(key, 0, dump)
-
-    async def _present(self) -> list[bytes]:
-        pattern = f"{{{self._log.keys.log}[:}}]*"
-        return [key async for key in self._log.client.scan_iter(pattern, count=1000)]
 
 
 async def lived(log: EventLog) -> None:

@@ -20,6 +20,7 @@ from analytics.retention import Plan
 from consumers import Handlers, Worker, groups, retire
 from consumers.registration import register
 from eventlog import EventLog
+from eventlog.cluster import nodes_of
 from eventlog.errors import HistoryGap
 from eventlog.exclusive_lease import ExclusiveLease
 from eventlog.ids import START, EntryId
@@ -229,7 +230,8 @@ class TestArchiveOfAnotherLog:
         """What is known of the archive is of a log that is gone; its numbers fit nevertheless."""
         await world.append(20)
         await world.settle()
-        await world.log.client.flushdb()
+        for node in await nodes_of(world.log.client):
+            await node.flushdb()
         await world.append(30)
         await world.log.client.xgroup_create(world.log.keys.stream(P), "archiver", "$")
         await world.project()

@@ -33,7 +33,7 @@ from eventlog.settings import Durability
 from tests.fault.cable import Cable
 from tests.fault.journal import records
 from tests.fault.processes import StruckProcess
-from tests.support import RawServer, eventually
+from tests.support import SERVER_BINARY, RawServer, eventually
 
 Loss = Literal["producer", "server", "page cache", "primary", "primary, other replica"]
 """
@@ -155,7 +155,7 @@ def _server(folder: Path, case: Case, **options: str) -> RawServer:
     delay = f"SYNCED_DELAY_MS={BUSY_MS} " if case.is_busy else ""
     program.write_text(
         f"#!/bin/sh\n{delay}SYNCED_DIR={folder / 'synced'} LD_PRELOAD={library}"
-        f' exec {find_server_binary(None)} "$@"\n'
+        f' exec {find_server_binary(SERVER_BINARY)} "$@"\n'
     )
     program.chmod(0o700)
     return RawServer(

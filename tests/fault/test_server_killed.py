@@ -9,7 +9,7 @@ from pathlib import Path
 
 from eventlog import Entry, EventLog, MessageReceived, SessionTouched
 from eventlog.server_binary import find_server_binary
-from tests.support import eventually
+from tests.support import SERVER_BINARY, eventually
 
 KILL_COUNT = 3
 PER_BOT = 150
@@ -27,7 +27,9 @@ def syncing_always(folder: Path) -> str:
     takes long: an acknowledged append may then be lost with it (docs/explanation.md).
     """
     program = folder / "valkey-server"
-    program.write_text(f'#!/bin/sh\nexec {find_server_binary(None)} "$@" --appendfsync always\n')
+    program.write_text(
+        f'#!/bin/sh\nexec {find_server_binary(SERVER_BINARY)} "$@" --appendfsync always\n'
+    )
     program.chmod(0o700)
     return str(program)
 
