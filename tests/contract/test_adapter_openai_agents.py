@@ -15,6 +15,7 @@ from bridge.adapters.openai_agents import EventLogSession
 from eventlog.errors import EventTooLarge, InvalidEvent, LogUnavailable
 from eventlog.log import EventLog
 from projections.projecting.projector import Projector
+from tests.conftest import IS_CLUSTER
 from tests.proxy import FaultyProxy
 
 
@@ -123,6 +124,7 @@ async def test_garbage_is_refused_and_nothing_of_its_batch_is_kept(
     assert await session.get_items() == items("good")
 
 
+@pytest.mark.skipif(IS_CLUSTER, reason="the proxy stands before one server")
 async def test_a_call_whose_reply_was_lost_may_be_repeated(log: EventLog, server_url: str) -> None:
     socket = unquote(server_url.removeprefix("unix://"))
     async with FaultyProxy(socket, seed=1, fault_rate=1, faults=("reply",)) as proxy:

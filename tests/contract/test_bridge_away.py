@@ -17,6 +17,7 @@ import redis.asyncio
 from bridge import Bridge
 from eventlog.errors import LogNotOpen, LogUnavailable
 from projections import Activity, History
+from tests.conftest import IS_CLUSTER
 from tests.support import RawServer, eventually
 
 _numbers = itertools.count(1)
@@ -122,6 +123,9 @@ def test_in_one_event_loop_after_another(server_url: str):
     gc.collect()
 
 
+@pytest.mark.skipif(
+    IS_CLUSTER, reason="the client is of one server; test_cluster has one of a cluster"
+)
 async def test_over_a_client_of_yours(server_url: str):
     path = unquote(server_url.removeprefix("unix://"))
     client = redis.asyncio.Redis(unix_socket_path=path, decode_responses=True)

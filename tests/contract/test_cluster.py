@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import redis.asyncio
 
 from analytics import Archiver, DirectoryStorage
 from analytics.past import ArchivedPast
@@ -83,6 +84,19 @@ async def test_what_is_erased_is_gone_from_every_node(cluster: Cluster, tmp_path
         report = await erase(log, chat=CHAT, reason="asked", operator="Ann")
         assert report.is_complete
         await is_nowhere(log)
+
+
+@pytest.mark.parametrize("kind", [redis.asyncio.RedisCluster, redis.asyncio.Redis])
+async def test_over_a_client_of_yours_of_the_cluster_or_of_one_of_its_nodes(
+    cluster: Cluster, kind: type[redis.asyncio.RedisCluster | redis.asyncio.Redis]
+):
+    client = kind(host="127.0.0.1", port=cluster.nodes[0].port, decode_responses=True)
+    async with EventLog.open(client=client, key_prefix=f"c{next(_numbers)}") as log:
+        assert isinstance(log.client, ClusterClient)
+        await log.append([message(n) for n in range(30)])
+        assert sum(head.n for head in await log.heads()) == 30
+    assert await client.ping()
+    await client.aclose()
 
 
 async def test_what_is_appended_is_read_back_and_projected(log: EventLog, cluster: Cluster):

@@ -14,7 +14,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from eventlog import BlockingEventLog, EventLog
+from tests.conftest import IS_CLUSTER
 from tests.logs import all_texts, message, messages
+
+pytestmark = pytest.mark.skipif(
+    IS_CLUSTER, reason="the clients are of one server; test_cluster has one of a cluster"
+)
 
 _numbers = itertools.count(1)
 

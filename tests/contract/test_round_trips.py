@@ -13,6 +13,7 @@ from bench.round_trips import counted_round_trips
 from bridge import Bridge
 from bridge.bridge import Received
 from projections.projecting.projector import Projector
+from tests.conftest import IS_CLUSTER
 from tests.leaving import program_of, world_on
 
 _numbers = itertools.count(1)
@@ -53,6 +54,7 @@ async def counted(bridge: Bridge, message: int | str, **arguments: object) -> Re
     return received
 
 
+@pytest.mark.skipif(IS_CLUSTER, reason="each node is sent a script when it is first called there")
 async def test_a_program_s_first_question_of_a_partition_takes_no_more(bridge: Bridge) -> None:
     places = {bridge.log.partition_of(f"telegram:{chat}") for chat in range(40)}
     assert len(places) == bridge.log.partition_count

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from eventlog import START, EventLog, MessageReceived, RawEntry
+from eventlog.cluster import nodes_of
 from eventlog.errors import Fenced
 from eventlog.exclusive_lease import ExclusiveLease
 from eventlog.stream_rewriting import CHUNK_ENTRIES, StreamRewriter, rewrite_counts
@@ -117,7 +118,8 @@ async def test_blocked_readers_go_on(log):
     plain = asyncio.create_task(client.xread({stream: "$"}, block=2500))
 
     async def both_wait() -> bool:
-        return (await client.info("clients"))["blocked_clients"] >= 2
+        told = [await node.info("clients") for node in await nodes_of(client)]
+        return sum(each["blocked_clients"] for each in told) >= 2
 
     await eventually(both_wait)
     await rewritten(log, partition)

@@ -26,7 +26,7 @@ from eventlog.embedded import EmbeddedServer, classify, make_private
 from eventlog.errors import EmbeddedServerFailed, LogUnavailable
 from eventlog.server_binary import find_server_binary
 from eventlog.settings import Settings
-from tests.support import SERVER_BINARY, eventually_sync
+from tests.support import eventually_sync
 
 Opener = Callable[..., EmbeddedServer]
 
@@ -88,7 +88,7 @@ def append_only_file(server: EmbeddedServer) -> Path:
 def wrapper(tmp_path: Path, text: str) -> str:
     """Return a server program that runs `text` first; in it "$@" starts the real one's options."""
     script = tmp_path / "wrapped-server"
-    script.write_text(f'#!/bin/sh\n{text}\nexec {find_server_binary(SERVER_BINARY)} "$@"\n')
+    script.write_text(f'#!/bin/sh\n{text}\nexec {find_server_binary(None)} "$@"\n')
     script.chmod(0o700)
     return str(script)
 
