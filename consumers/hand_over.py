@@ -47,7 +47,8 @@ async def line_up_hand(work: Work, place: GroupPartition, *, is_doubtful: bool) 
         elif item.id < firsts.get(item.conversation, item.id):
             settlement.line_up(item.conversation, front=[item.id], wait_ms=0)
         else:
-            settlement.line_up(item.conversation, back=[item.id], wait_ms=0)
+            # A line that waits for another attempt goes on waiting; a new one is due at once.
+            settlement.line_up(item.conversation, back=[item.id])
     if is_doubtful:
         for item, record in zip(handled, records, strict=True):
             settlement.remember(item.id, record.doubtful())

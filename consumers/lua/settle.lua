@@ -27,8 +27,9 @@ Returns, always an array whose first item says what happened:
 Errors  HEADLOST  as in append.lua; nothing written
 
 What a handler made and its acknowledgement are one step, because input, output and group share the
-slot. When a line is due is by the server's clock, since owners' clocks may differ. A conversation is blocked for as long as its line has entries; entries in a line stay pending,
-under a consumer of their own, so that whoever takes over finds what was in hand and nothing else.
+slot. When a line is due is by the server's clock, since owners' clocks may differ. A conversation is
+blocked for as long as its line has entries; entries in a line stay pending, under a consumer of
+their own, so that whoever takes over finds what was in hand and nothing else.
 --]]
 --!include lease
 --!include entity

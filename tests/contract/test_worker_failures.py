@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from consumers import Handlers, Retry, Verdict, Worker
+from consumers.registration import register
+from consumers.settlement import Settlement
 from eventlog import START, BridgeEvent, EventLog, MessageSent
 from eventlog.errors import AttemptFailed
 from eventlog.vocabulary import DeadLetterParked, SessionTouched
@@ -22,6 +24,7 @@ from tests.working import (
     all_handled,
     at_work,
     events,
+    lease_on,
     nothing_is_left,
 )
 
@@ -167,6 +170,25 @@ class TestAttempts:
         assert due_ms < (seconds + 60) * 1000, "by the server's clock"
         async with at_work(Worker(log, "g", handlers)):
             await eventually(lambda: seen.attempts["bad"] == [1, 2])
+
+    async def test_who_takes_over_waits_as_long_as_was_to_be_waited(self, log):
+        chat = conversation_in(log, 2)
+        await register(log, "g")
+        await log.append([message(chat, "bad"), message(chat, "next")])
+        await log.append(message(conversation_in(log, 3), "elsewhere"))
+        dead = await lease_on(log, "g", 2)
+        bad, _ = await dead.fetch(2)
+        settlement = Settlement(1)
+        settlement.line_up(chat, front=[bad.id], wait_ms=600_000)
+        dead.hand.pop(bad.id)
+        await dead.settle(settlement)  # and dies with the next one in hand
+        await log.client.hset(log.keys.lease(2, "g"), "expires_ms", "0")
+        seen, worker = Seen(), Worker(log, "g")
+        worker.on("message.received")(seen)
+        async with at_work(worker):
+            await eventually(lambda: seen.count == 1)
+            await eventually(lambda: _waits(worker))
+        assert list(seen.texts) == [conversation_in(log, 3)]
 
     async def test_a_clock_put_right_meanwhile_puts_nobody_off(self, astray):
         await astray.append(message("c", "bad"))

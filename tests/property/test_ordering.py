@@ -185,12 +185,14 @@ class Ordering(RuleBasedStateMachine):
         chat_of = {each: chat for chat, entries in self.delivered.items() for each in entries}
         fronts: dict[str, list[EntryId]] = defaultdict(list)
         for entry_id in sorted(self.in_hand):
-            line = self.lines[chat_of[entry_id]]
+            chat = chat_of[entry_id]
+            line = self.lines[chat]
             if line and entry_id < line[0]:
-                fronts[chat_of[entry_id]].append(entry_id)
+                fronts[chat].append(entry_id)
             else:
                 line.append(entry_id)
-            self.due[chat_of[entry_id]] = NOW_MS
+            if chat in fronts or line == [entry_id]:
+                self.due[chat] = NOW_MS
         for chat, entries in fronts.items():
             self.lines[chat][:0] = entries
         self.in_hand.clear()
