@@ -51,6 +51,10 @@ AIMS = {
 """Where another aim was set."""
 
 
+ON_DISK = (Kind.ONE_SYNCED, Kind.BATCH_SYNCED)
+"""Kinds of work whose every answer says that it is on disk."""
+
+
 class Absent(NamedTuple):
     """A peer that cannot take part."""
 
@@ -153,6 +157,9 @@ async def measure(
         socket_path = log.client.connection_pool.connection_kwargs["path"]
         ground = Ground(log.client, Place(socket_path, folder / "theirs"), messages)
         for kind in kinds:
+            # Nothing less is a confirmed fsync, and the rest would pay for it.
+            syncs = "always" if kind in ON_DISK else "everysec"
+            await log.client.config_set("appendfsync", syncs)
             rows += await rows_of(ground, kind, present)
     return rows
 
