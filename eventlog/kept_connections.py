@@ -19,7 +19,7 @@ class KeptConnections(CancellableClient):
 
     redis-py takes a connection from its pool for each command and gives it back, and on Python 3.11
     starts a task to write within a time limit: together more than half of what a short command costs
-    (docs/performance.md). Here one time limit is around writing and reading. Pipelines go their way.
+    (docs/adr/0030). Here one time limit is around writing and reading. Pipelines go their way.
     """
 
     def __init__(self, client: CancellableClient, timeout_s: float) -> None:
