@@ -112,7 +112,7 @@ def check_segment(path: Path, segment: Segment) -> None:
     Raises EventLogError where it does not: the file must not be published.
     """
     try:
-        why = broken_seal(path, is_whole=False)  # all else was just read back for the seal
+        why = broken_seal(path, is_whole=True)
         if why:
             raise _unfit(segment, why)
         with pq.ParquetFile(path, page_checksum_verification=True) as file:

@@ -243,7 +243,7 @@ def test_the_log_keeps_to_its_model(kind: str, server_url: str) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         machine,
         settings=settings(
-            max_examples=16 * EXAMPLES,
+            max_examples=24 * EXAMPLES,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],

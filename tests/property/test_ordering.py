@@ -261,4 +261,4 @@ class Ordering(RuleBasedStateMachine):
 
 
 TestOrdering = Ordering.TestCase
-TestOrdering.settings = settings(max_examples=100 * EXAMPLES, deadline=None)
+TestOrdering.settings = settings(max_examples=200 * EXAMPLES, deadline=None)

@@ -579,7 +579,7 @@ def test_projecting_keeps_to_its_model(
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         lambda: ProjectingMachine(server_url, tmp_path),
         settings=settings(
-            max_examples=6 * EXAMPLES,
+            max_examples=12 * EXAMPLES,
             stateful_step_count=20,
             deadline=None,
             derandomize=True,

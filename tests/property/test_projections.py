@@ -111,7 +111,7 @@ async def fold_in(
             assert await store.commit(commit) == AlreadyApplied()
 
 
-@settings(max_examples=25 * EXAMPLES, deadline=None)
+@settings(max_examples=40 * EXAMPLES, deadline=None)
 @given(seed=seeds, places=cuts, careful=st.booleans())
 def test_however_the_log_is_cut_into_batches_the_models_are_the_fold_of_it(
     seed: int, places: list[int], careful: bool
@@ -130,7 +130,7 @@ def test_however_the_log_is_cut_into_batches_the_models_are_the_fold_of_it(
     asyncio.run(check())
 
 
-@settings(max_examples=25 * EXAMPLES, deadline=None)
+@settings(max_examples=40 * EXAMPLES, deadline=None)
 @given(
     seed=seeds,
     stored_count=st.integers(0, 60),
@@ -165,7 +165,7 @@ def test_a_live_read_is_the_fold_of_everything_wherever_the_projector_stands(
     asyncio.run(check())
 
 
-@settings(max_examples=25 * EXAMPLES, deadline=None)
+@settings(max_examples=40 * EXAMPLES, deadline=None)
 @given(seed=seeds, places=cuts)
 def test_every_index_holds_what_its_documents_say_and_nothing_else(
     seed: int, places: list[int]
