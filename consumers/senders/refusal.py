@@ -59,6 +59,6 @@ def refused(client: HttpClient, reply: Reply, now_us: int) -> SendFailed:
         reason=refusal.reason,
         status=str(reply.status),
         permanent=refusal.permanent,
-        retry_after_s=read_retry_after(reply.headers.get("retry-after"), now_us),
+        retry_after_s=read_retry_after(reply.headers, now_us),
         remedy=refusal.remedy,
     )

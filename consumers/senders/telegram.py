@@ -91,7 +91,7 @@ class TelegramSender:
         description = str(answer.get("description") or "no description")
         refusal = telegram_refusal(code, description)
         asked_s = whole_number(_object(answer, "parameters"), "retry_after")
-        header_s = read_retry_after(reply.headers.get("retry-after"), self._clock.now_us())
+        header_s = read_retry_after(reply.headers, self._clock.now_us())
         return SendFailed(
             f"Telegram answered {code}: {self._http.excerpt(description).rstrip('.')}.",
             reason=refusal.reason,

@@ -178,7 +178,8 @@ class TestNo:
         ],
     )
     async def test_tells_when_to_come_again(self, header, wait_s):
-        failed = await outcome(Answer(503, "", {"Retry-After": header}))
+        said = {"Retry-After": header, "Date": "Tue, 14 Nov 2023 22:13:20 GMT"}
+        failed = await outcome(Answer(503, "", said))
         assert isinstance(failed, SendFailed)
         assert failed.retry_after_s == wait_s
 
