@@ -1,4 +1,4 @@
-"""`python -m bench [--quick] [--events N] [--json FILE] [PART ...]`.
+"""`python -m bench [--quick] [--events N] [--from FILE] [--json FILE] [PART ...]`.
 
 Each row is a rate and its ratio to the limit measured in the same run, because machines differ and
 are noisy. The rows need a server of their own; it is started and stopped here.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,17 +69,35 @@ PARTS = {
 }
 
 
+FROM_FILE: Mapping[str, Callable[[Path], list[Row]]] = {"archive": archive.run, "query": query.run}
+"""Parts that can be asked of the events in a file."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Measure what was asked for and print the table; the arguments are the command line's if None."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="which parts; all if none")
     parser.add_argument("--quick", action="store_true", help="fewer events")
     parser.add_argument("--events", type=int, help="how many events, for every part")
+    parser.add_argument(
+        "--from",
+        type=Path,
+        dest="source",
+        metavar="FILE",
+        help=f"take the events of a file that `eventlog import` reads ({', '.join(FROM_FILE)})",
+    )
     parser.add_argument("--json", type=Path, help="write the rows to a file as well")
     options = parser.parse_args(arguments)
+    names = options.parts or (FROM_FILE if options.source else PARTS)
+    if options.source and not FROM_FILE.keys() >= set(names):
+        parser.error(f"--from is for {' and '.join(FROM_FILE)}; the others make their events up.")
     rows: list[Row] = []
     circumstances = about()
-    for name in options.parts or PARTS:
+    for name in names:
+        if options.source:
+            print(f"measuring {name} with the events of {options.source} …", file=sys.stderr)
+            rows += FROM_FILE[name](options.source)
+            continue
         part = PARTS[name]
         usual = part.quick_event_count if options.quick else part.event_count
         count = options.events or usual

@@ -22,6 +22,7 @@ from analytics import Archiver, Copiers, DirectoryStorage
 from analytics.columns import encode_entries
 from analytics.segment_writer import ROW_GROUP_ROWS, parquet_options
 from bench.events import fill
+from bench.from_file import import_file
 from bench.row import Row, row_of
 from eventlog import EventLog
 from eventlog.collector import spared_collector
@@ -63,14 +64,17 @@ async def archive_per_s(log: EventLog, root: Path, copiers: Copiers) -> float:
     return sum(segment.row_count for segment in segments) / elapsed_s
 
 
-async def measure(event_count: int, folder: Path) -> list[Row]:
-    """Return the rows, measured on a log of their own in `folder`."""
+async def measure(events: int | Path, folder: Path) -> list[Row]:
+    """Return the rows, measured on a log of their own in `folder`: so many events, or a file's."""
     process_count = os.cpu_count() or 1
     names = ("archive, in one process", f"archive, {process_count} processes")
     limits: list[float] = []
     rates: dict[str, list[float]] = {name: [] for name in names}
     async with EventLog.open(data_dir=str(folder / "data"), partition_count=4) as log:
-        await fill(log, event_count)
+        if isinstance(events, Path):
+            await import_file(log, events)
+        else:
+            await fill(log, events)
         table = await ready_table(log)
         async with Copiers() as threads, Copiers(process_count, process_rows=1) as processes:
             for number in range(ROUNDS):
@@ -84,7 +88,7 @@ async def measure(event_count: int, folder: Path) -> list[Row]:
     ]
 
 
-def run(event_count: int) -> list[Row]:
-    """Return the rows; a server is started and stopped for it."""
+def run(events: int | Path) -> list[Row]:
+    """Return the rows of so many events, or of a file's; a server is started and stopped for it."""
     with spared_collector(), tempfile.TemporaryDirectory(prefix="eventlog-bench-") as folder:
-        return asyncio.run(measure(event_count, Path(folder)))
+        return asyncio.run(measure(events, Path(folder)))

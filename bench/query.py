@@ -24,6 +24,7 @@ from analytics import Archiver, Compactor, Copiers, DirectoryStorage, Reports, W
 from analytics.columns import SCHEMA
 from analytics.reports import question
 from bench.events import chat_events
+from bench.from_file import import_file, write_log
 from bench.query_events import record
 from bench.query_loops import LOOPS
 from bench.row import Row
@@ -173,11 +174,16 @@ async def compact(log: EventLog, archive: Path) -> None:
     assert report.written, report
 
 
-async def measure(event_count: int, folder: Path) -> list[Row]:
-    """Return the rows, measured on a log of their own in `folder`."""
+async def measure(events: int | Path, folder: Path) -> list[Row]:
+    """Return the rows, measured on a log of their own in `folder`: so many events, or a file's."""
     archive, lines = folder / "archive", folder / "events.jsonl"
     async with EventLog.open(data_dir=str(folder / "data"), partition_count=4) as log:
-        await record(log, lines, event_count)
+        if isinstance(events, Path):
+            event_count = await import_file(log, events)
+            await write_log(log, lines)
+        else:
+            event_count = events
+            await record(log, lines, event_count)
         async with Copiers(2) as copiers:
             archiver = Archiver(log, DirectoryStorage(archive), copiers=copiers)
             await archiver.run_once()
@@ -197,7 +203,7 @@ def _looked(archive: Path, lines: Path, event_count: int) -> list[Row]:
         return rows + look_up_rows(segments, typed)
 
 
-def run(event_count: int) -> list[Row]:
-    """Return the rows; a server is started and stopped for it."""
+def run(events: int | Path) -> list[Row]:
+    """Return the rows of so many events, or of a file's; a server is started and stopped for it."""
     with spared_collector(), tempfile.TemporaryDirectory(prefix="eventlog-bench-") as folder:
-        return asyncio.run(measure(event_count, Path(folder)))
+        return asyncio.run(measure(events, Path(folder)))

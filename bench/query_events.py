@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import msgspec
 
@@ -50,10 +50,11 @@ def write_lines(log: EventLog, file: BinaryIO, events: list[Event], sequences: l
     for event in events:
         partition = log.partition_of(event.conversation)
         sequences[partition] += 1
-        place: dict[str, Any] = {
-            "partition": partition,
-            "sequence": sequences[partition],
-            "appended_at": event.occurred_at,
-        }
-        head = msgspec.json.encode(place)
-        file.write(head[:-1] + b"," + log.codec.encode(event)[1:] + b"\n")
+        raw = log.codec.encode(event)
+        write_line(file, partition, sequences[partition], event.occurred_at, raw)
+
+
+def write_line(file: BinaryIO, partition: int, n: int, appended_at_us: int, raw: bytes) -> None:
+    """Write an entry's JSON with its place as one line."""
+    place = {"partition": partition, "sequence": n, "appended_at": appended_at_us}
+    file.write(msgspec.json.encode(place)[:-1] + b"," + raw[1:] + b"\n")

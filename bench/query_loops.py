@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ def response_latency(lines: Path) -> int:
         if event["type"] == "message.received":
             asked.setdefault(session, event["occurred_at"])
         elif event["type"] == "message.sent" and session in asked:
-            waits[session].append(event["occurred_at"] - asked.pop(session))
+            wait_us = event["occurred_at"] - asked.pop(session)
+            if wait_us >= 0:
+                waits[session].append(wait_us)
     for found in waits.values():
         found.sort()
     return sum(map(len, waits.values()))
@@ -69,18 +72,24 @@ def sessions(lines: Path) -> int:
 
 def tools(lines: Path) -> int:
     """Return how many calls there were."""
-    called: dict[tuple[str, str], tuple[str, int]] = {}
+    called: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    returned: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for event in _events(lines):
+        if event["type"] == "tool.called":
+            called[event["session"], event["call"]].append(event)
+        elif event["type"] == "tool.returned":
+            returned[event["session"], event["call"]].append(event)
     calls: Counter[str] = Counter()
     errors: Counter[str] = Counter()
     took: defaultdict[str, list[int]] = defaultdict(list)
-    for event in _events(lines):
-        if event["type"] == "tool.called":
-            called[event["session"], event["call"]] = event["name"], event["occurred_at"]
-            calls[event["name"]] += 1
-        elif event["type"] == "tool.returned":
-            name, at = called.pop((event["session"], event["call"]))
-            errors[name] += event.get("is_error", False)
-            took[name].append(event["occurred_at"] - at)
+    for key in called.keys() | returned.keys():
+        for call, answer in zip_longest(called[key], returned[key]):
+            name = (call or answer)["name"]
+            calls[name] += 1
+            if answer:
+                errors[name] += answer.get("is_error", False)
+            if call and answer:
+                took[name].append(answer["occurred_at"] - call["occurred_at"])
     for found in took.values():
         found.sort()
     return calls.total()

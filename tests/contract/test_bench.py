@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from bench import query
 from bench.__main__ import PARTS, main
 from bench.peers import contest
 from bench.peers.peer import Kind
@@ -15,6 +17,24 @@ from bench.table import table
 
 CHEAP = ("append", "project", "handle", "memory", "start")
 EVENTS = 200
+
+NEUTRAL: list[dict[str, Any]] = [
+    {"id": f"{chat}-{n}", "ts": 1_735_689_600_000 + 1000 * n, "chat": f"chat-{chat}", **event}
+    for chat in range(4)
+    for n, event in enumerate(
+        (
+            {"kind": "session.pending", "session": f"s-{chat}"},
+            {"kind": "msg.in", "session": f"s-{chat}", "sender": "ann", "text": "anyone?"},
+            # An answer that overtook its call, and one that nobody called for.
+            {"kind": "tool.result", "session": f"s-{chat}", "call": "1", "name": "find"},
+            {"kind": "tool.call", "session": f"s-{chat}", "call": "1", "name": "find"},
+            {"kind": "tool.result", "session": f"s-{chat}", "call": "1", "name": "find"},
+            {"kind": "msg.out", "session": f"s-{chat}", "text": "yes"},
+            {"kind": "delivery.failed", "ref": f"{chat}-5", "reason": "userunknown"},
+        )
+    )
+]
+"""Lines as `eventlog import` takes them; what will never arrive is parked on the way."""
 
 
 def test_cheap_parts_give_rows_with_what_they_were_measured_on(
@@ -38,6 +58,25 @@ def test_peers_are_measured_and_who_is_absent_is_named(capsys: pytest.CaptureFix
     assert {row.limit_name.split(":")[0] for row in rows} == {"redis-py", "JSON lines, flock"}
     assert {row.name.split(":")[0] for row in rows} == set(Kind)
     assert "without no_such_peer" in capsys.readouterr().err
+
+
+def test_reports_are_asked_of_a_file_and_agree_with_a_plain_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query, "TAIL_EVENTS", EVENTS)
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(b"\n".join(map(msgspec.json.encode, NEUTRAL)))
+    names = [row.name for row in query.run(file)]
+    assert "report dead-letters" in names
+    assert "reports, geometric mean" in names
+
+
+def test_a_file_is_for_the_parts_that_do_not_make_their_events_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--from", str(tmp_path / "events.jsonl"), "append"])
+    assert "--from is for archive and query" in capsys.readouterr().err
 
 
 def test_every_part_has_a_quick_size() -> None:
