@@ -132,6 +132,21 @@ class Cluster:
             self.ask(node, "CLUSTER", "SETSLOT", slot, "NODE", self.id_of(to))
         yield slot
 
+    def move_at_once(self, key: str, to: RawServer) -> Iterator[int]:
+        """Let the servers move a key's slot by themselves, yielding what slot it is meanwhile.
+
+        Of Valkey 9 and later, which hands the slot over when all of it is there.
+        """
+        slot, source = key_slot(key.encode()), self.primary_of(key)
+        node_id = self.id_of(to)
+        self.ask(source, "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", node_id)
+        yield slot
+        while self.primary_of(key) is not to:
+            for job in self.ask(source, "CLUSTER", "GETSLOTMIGRATIONS"):
+                told = job if isinstance(job, dict) else dict(zip(job[::2], job[1::2], strict=True))
+                assert told["state"] not in ("failed", "cancelled"), told
+            yield slot
+
     def is_whole(self) -> bool:
         """Whether every live node sees all slots served, and every replica follows."""
         for node in self._live():
