@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
-import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
+from tests.certificates import Certificates
 from tests.support import RawServer, eventually_sync
 
 NODE_TIMEOUT_MS = 1000
@@ -25,14 +25,17 @@ class Cluster:
         *,
         primary_count: int = 3,
         replicas: bool = True,
+        tls: Certificates | None = None,
+        binary: str | None = None,
         **options: str | int,
     ) -> None:
         count = primary_count * (2 if replicas else 1)
         self._primary_count = primary_count
+        self._tls = tls
+        self._binary = binary
         self.nodes = [self._node(folder / f"node{number}", options) for number in range(count)]
 
-    @staticmethod
-    def _node(folder: Path, options: Mapping[str, str | int]) -> RawServer:
+    def _node(self, folder: Path, options: Mapping[str, str | int]) -> RawServer:
         folder.mkdir(parents=True)
         chosen: dict[str, str | int] = {
             "cluster_enabled": "yes",
@@ -41,15 +44,19 @@ class Cluster:
             "repl_diskless_sync_delay": 0,
             "appendonly": "yes",
             "hz": 100,
+            **({"tls_cluster": "yes"} if self._tls else {}),
             **options,
         }
-        return RawServer(folder, tcp=True, binary=None, **chosen)
+        return RawServer(folder, tcp=True, tls=self._tls, binary=self._binary, **chosen)
 
     @property
     def url(self) -> str:
         """The address, by its first and its last node."""
         ports = (self.nodes[0].port, self.nodes[-1].port)
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in ports)
+        places = ",".join(f"127.0.0.1:{port}" for port in ports)
+        if self._tls:
+            return f"rediss+cluster://{places}?{self._tls.query}"
+        return f"redis+cluster://{places}"
 
     def start(self) -> Self:
         """Return when all slots are served and every replica follows."""
@@ -95,7 +102,7 @@ class Cluster:
 
     def ask(self, node: RawServer, *command: Any) -> Any:
         """Return a node's reply."""
-        with redis.Redis(port=node.port, socket_timeout=5, decode_responses=True) as client:
+        with node.client(decode_responses=True) as client:
             return client.execute_command(*command)
 
     def id_of(self, node: RawServer) -> str:
@@ -190,11 +197,14 @@ SENTINEL_PASSWORD = "s3ntinel"
 class SentinelServer(RawServer):
     """A server that watches others."""
 
-    def __init__(self, folder: Path, primary: RawServer) -> None:
-        super().__init__(folder, tcp=True)
+    def __init__(
+        self, folder: Path, primary: RawServer, tls: Certificates | None, binary: str | None
+    ) -> None:
+        super().__init__(folder, tcp=True, tls=tls, binary=binary)
         self._config = folder / "sentinel.conf"  # which it writes itself as well
+        listening = (f"{name.replace('_', '-')} {v}\n" for name, v in self.listening.items())
         self._config.write_text(
-            f"port {self.port}\n"
+            f"{''.join(listening)}"
             "bind 127.0.0.1\n"
             f"dir {folder}\n"
             f"logfile {folder / 'raw.log'}\n"
@@ -213,7 +223,10 @@ class SentinelServer(RawServer):
 class SentinelSet:
     """A primary, its replica, and three sentinels; all want a password."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, *, tls: Certificates | None = None, binary: str | None = None
+    ) -> None:
+        self._tls = tls
         folders = [folder / name for name in ("first", "second", "s1", "s2", "s3")]
         for each in folders:
             each.mkdir(parents=True)
@@ -224,21 +237,21 @@ class SentinelSet:
             "repl_diskless_sync_delay": 0,
             "hz": 100,
         }
-        first = RawServer(folders[0], tcp=True, binary=None, **common)
-        second = RawServer(
-            folders[1], tcp=True, binary=None, replicaof=f"127.0.0.1 {first.port}", **common
+        first, second = (
+            RawServer(each, tcp=True, tls=tls, binary=binary, **common) for each in folders[:2]
         )
+        second.options["replicaof"] = f"127.0.0.1 {first.port}"
         self.servers = [first, second]
-        self.sentinels = [SentinelServer(each, first) for each in folders[2:]]
+        self.sentinels = [SentinelServer(each, first, tls, binary) for each in folders[2:]]
 
     @property
     def url(self) -> str:
         """The address, by its sentinels."""
         places = ",".join(f"127.0.0.1:{each.port}" for each in self.sentinels)
-        password = quote(PASSWORD, safe="")
-        return (
-            f"redis+sentinel://:{password}@{places}/{SERVICE}?sentinel_password={SENTINEL_PASSWORD}"
-        )
+        scheme, tls = ("rediss", f"&{self._tls.query}") if self._tls else ("redis", "")
+        login = f":{quote(PASSWORD, safe='')}"
+        options = f"sentinel_password={SENTINEL_PASSWORD}{tls}"
+        return f"{scheme}+sentinel://{login}@{places}/{SERVICE}?{options}"
 
     def start(self) -> Self:
         """Return when the replica follows and the sentinels know each other."""
@@ -277,9 +290,7 @@ class SentinelSet:
 
     def _ask(self, server: RawServer, *command: Any) -> Any:
         password = SENTINEL_PASSWORD if isinstance(server, SentinelServer) else PASSWORD
-        with redis.Redis(
-            port=server.port, password=password, socket_timeout=5, decode_responses=True
-        ) as client:
+        with server.client(password=password, decode_responses=True) as client:
             client.response_callbacks.clear()
             return client.execute_command(*command)
 

@@ -10,10 +10,14 @@ import socket
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
+
+import redis
 
 from eventlog.server_binary import find_server_binary
+from tests.certificates import Certificates
 
 SERVER_BINARY = os.environ.get("TEST_SERVER_BINARY") or None
 """Runs instead of the bundled server, wherever a test starts one without naming a program."""
@@ -65,21 +69,36 @@ class RawServer:
 
     >>> with RawServer(tmp_path, requirepass="secret") as server: connect(settings, server.url)
 
-    Options are the server's own, `_` for `-`; AOF and snapshots are off unless asked for.
+    Options are the server's own, `_` for `-`; AOF and snapshots are off unless asked for. With `tls`
+    its TCP port speaks nothing else.
     """
 
     def __init__(
-        self, folder: Path, *, tcp: bool = False, binary: str | None = None, **options: str | int
+        self,
+        folder: Path,
+        *,
+        tcp: bool = False,
+        tls: Certificates | None = None,
+        binary: str | None = None,
+        **options: str | int,
     ) -> None:
         self.folder = folder
-        self.port = free_port() if tcp else 0
+        self.port = free_port() if tcp or tls else 0
+        self._tls = tls
         self._binary = find_server_binary(binary or SERVER_BINARY)
         self._socket = folder / "raw.sock"
-        self._options = {"save": "", "appendonly": "no", "dir": str(folder), **options}
+        self.options: dict[str, str | int] = {
+            "save": "",
+            "appendonly": "no",
+            "dir": str(folder),
+            **options,
+        }
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
+        if self._tls:
+            return f"rediss://127.0.0.1:{self.port}?{self._tls.query}"
         return f"redis://127.0.0.1:{self.port}" if self.port else f"unix://{self._socket}"
 
     @property
@@ -105,10 +124,22 @@ class RawServer:
             raise
         return self
 
+    @property
+    def listening(self) -> dict[str, str | int]:
+        """The options that say on which TCP port it listens, and for what."""
+        if self._tls:
+            return {"port": 0, "tls_port": self.port, **self._tls.of_server}
+        return {"port": self.port}
+
+    def client(self, **options: Any) -> redis.Redis:
+        """Return a client of its TCP port."""
+        tls: dict[str, Any] = {"ssl": True, **self._tls.of_client} if self._tls else {}
+        return redis.Redis(port=self.port, host="127.0.0.1", socket_timeout=5, **tls, **options)
+
     def _command(self) -> list[str]:
         options = {
-            **self._options,
-            "port": self.port,
+            **self.options,
+            **self.listening,
             "logfile": str(self.folder / "raw.log"),
             **({"bind": "127.0.0.1"} if self.port else {"unixsocket": str(self._socket)}),
         }
@@ -140,10 +171,16 @@ class RawServer:
             if self.port
             else (socket.AF_UNIX, str(self._socket))
         )
-        with socket.socket(family, socket.SOCK_STREAM) as connection:
+        with ExitStack() as open_sockets:
+            connection = open_sockets.enter_context(socket.socket(family, socket.SOCK_STREAM))
             connection.settimeout(1)
             try:
                 connection.connect(address)
+                if self._tls:
+                    wrapped = self._tls.context().wrap_socket(
+                        connection, server_hostname="127.0.0.1"
+                    )
+                    connection = open_sockets.enter_context(wrapped)
                 connection.sendall(b"PING\r\n")
                 reply = connection.recv(64)
             except OSError:
