@@ -86,7 +86,6 @@ class _Waiting(NamedTuple):
 
     positions: list[int]
     events: list[Any]
-    raws: list[bytes]
 
 
 class ColumnBuilder:
@@ -99,42 +98,41 @@ class ColumnBuilder:
     ENOUGH_EVENTS = 1000
 
     def __init__(self, partition: int, codec: Codec) -> None:
-        self.row_count = 0
         self.byte_count = 0
         """Of the entries' JSON."""
         self._partition = partition
         self._codec = codec
         self._ids: list[tuple[pa.Array, pa.Array]] = []
-        self._waiting: dict[type, _Waiting] = {s: _Waiting([], [], []) for s in _MIRROR_OF}
-        self._whole: list[tuple[int, bytes]] = []
+        self._raws: list[bytes] = []
+        self._waiting = {struct: _Waiting([], []) for struct in (*_MIRROR_OF, NoneType)}
         self._groups: list[Group] = []
+
+    @property
+    def row_count(self) -> int:
+        """How many entries were added."""
+        return len(self._raws)
 
     def add(self, page: Page) -> None:
         """Take the next entries. What the columns cannot hold is read by the codec."""
-        events = _decode_exactly(page.raws)
-        by_type: dict[type, list[int]] = {struct: [] for struct in (*_MIRROR_OF, NoneType)}
-        for index, event in enumerate(events):
-            by_type[type(event)].append(index)
-        start = self.row_count
-        self._whole += [(start + index, page.raws[index]) for index in by_type.pop(NoneType)]
-        for struct, indices in by_type.items():
-            waiting = self._waiting[struct]
-            waiting.positions.extend([start + index for index in indices])
-            waiting.events.extend([events[index] for index in indices])
-            waiting.raws.extend([page.raws[index] for index in indices])
-            if len(waiting.events) >= self.ENOUGH_EVENTS:
-                self._convert(struct)
+        waiting = self._waiting
+        for position, event in enumerate(_decode_exactly(page.raws), self.row_count):
+            of_type = waiting[type(event)]
+            of_type.positions.append(position)
+            of_type.events.append(event)
         self._ids.append((page.ms, page.n))
-        self.row_count += len(events)
+        self._raws += page.raws
         self.byte_count += page.byte_count
+        for struct in _MIRROR_OF:
+            if len(waiting[struct].events) >= self.ENOUGH_EVENTS:
+                self._convert(struct)
 
     def build(self) -> pa.Table:
         """Return everything added as one table."""
-        for struct in self._waiting:
+        for struct in _MIRROR_OF:
             self._convert(struct)
-        if self._whole:
-            self._whole.sort()
-            self._groups.append(_kept_whole(self._whole, self._codec))
+        whole = sorted(self._waiting[NoneType].positions)
+        if whole:
+            self._groups.append(_kept_whole(whole, [self._raws[i] for i in whole], self._codec))
         if not self.row_count:
             return SCHEMA.empty_table()
         columns = _in_order(self._groups)
@@ -150,15 +148,15 @@ class ColumnBuilder:
 
     def _convert(self, struct: type) -> None:
         """Turn the waiting events of a type into columns; those that do not fit are kept whole."""
-        positions, events, raws = self._waiting[struct]
+        positions, events = self._waiting[struct]
         if not events:
             return
-        self._waiting[struct] = _Waiting([], [], [])
+        self._waiting[struct] = _Waiting([], [])
         mirror = _MIRROR_OF[struct]
         values = _transposed(events)
         unsound = _unsound(mirror, values)
         if unsound:
-            self._whole += [(positions[i], raws[i]) for i in unsound]
+            self._waiting[NoneType].positions.extend(positions[i] for i in unsound)
             sound = [i for i in range(len(events)) if i not in unsound]
             positions = [positions[i] for i in sound]
             values = _transposed([events[i] for i in sound])
@@ -244,21 +242,25 @@ def _columns(mirror: Mirror, values: list[tuple[Any, ...]]) -> dict[str, pa.Arra
     row_count = len(values[0])
     columns = {"type": pa.repeat(pa.scalar(mirror.name, pa.string()), row_count)}
     for (name, default), column in zip(_DEFAULTS[mirror.struct], values, strict=True):
+        kind, first = _FIELD_TYPES[name], column[0]
         # Most columns hold nothing but their default, which costs less to find than to convert.
-        if column[0] == default and column.count(default) == row_count:
+        if first == default and column.count(default) == row_count:
             if default is not None and default is not ABSENT:
-                columns[name] = pa.repeat(pa.scalar(default, _FIELD_TYPES[name]), row_count)
-        elif isinstance(column[0], msgspec.Raw):
+                columns[name] = pa.repeat(pa.scalar(default, kind), row_count)
+        elif name == "schema":  # a mirror takes one version
+            columns[name] = pa.repeat(pa.scalar(first, kind), row_count)
+        elif isinstance(first, msgspec.Raw):
             texts = [None if text is ABSENT else bytes(text) for text in column]
-            columns[name] = pa.array(texts, _FIELD_TYPES[name])
+            columns[name] = pa.array(texts, kind)
+        elif name == "occurred_at":  # three quarters of the time of making times one by one
+            columns[name] = pa.array(column, pa.int64()).view(kind)
         else:
-            columns[name] = pa.array(column, _FIELD_TYPES[name])
+            columns[name] = pa.array(column, kind)
     return columns
 
 
-def _kept_whole(whole: list[tuple[int, bytes]], codec: Codec) -> Group:
+def _kept_whole(positions: Sequence[int], raws: Sequence[bytes], codec: Codec) -> Group:
     """Return rows with `raw` filled, and of the other columns those that can be read from it."""
-    positions, raws = zip(*whole, strict=True)
     rows = [_legible(raw, codec) for raw in raws]
     columns: dict[str, pa.Array] = {
         name: pa.array([row.get(name) for row in rows], kind)
