@@ -2,8 +2,8 @@
 
 DuckDB reads the JSON lines through the same views, with every column's type given, so that it has
 nothing to guess; and, beside that, as `read_json_auto` finds them, which is what one types first. All
-give the same numbers, which is checked. They take turns; the loop, which is the slowest and the
-steadiest, runs once.
+give the same numbers, which is checked, but for a guess that lacks a column: it is left out. They take
+turns; the loop, which is the slowest and the steadiest, runs once.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def took_s(connection: duckdb.DuckDBPyConnection, query: Query) -> tuple[float, 
 
 def compared(
     sources: Sequence[duckdb.DuckDBPyConnection], query: Query
-) -> tuple[list[float], pa.Table]:
-    """Return the median time of the query on each of the sources, which agree, and the result."""
+) -> tuple[list[float], list[pa.Table]]:
+    """Return the median time of the query on each of the sources, and what they gave."""
     times: list[list[float]] = [[] for _ in sources]
     results: list[pa.Table] = []
     for _ in range(ROUNDS):
@@ -79,8 +79,7 @@ def compared(
             elapsed_s, table = took_s(source, query)
             own.append(elapsed_s)
             results.append(table)
-    assert all(result.num_rows == results[0].num_rows for result in results), query[0]
-    return [median(own) for own in times], results[0]
+    return [median(own) for own in times], results
 
 
 def report_rows(
@@ -94,13 +93,20 @@ def report_rows(
     ratios: dict[str, list[float]] = {**{name: [] for name in rivals}, LOOP: []}
     for name, (loop, column) in LOOPS.items():
         query = question(Reports().get(name), {}, 0)
-        (ours_s, *theirs_s), table = compared((segments, *rivals.values()), query)
+        (ours_s, *theirs_s), tables = compared((segments, *rivals.values()), query)
         started = time.perf_counter()
         looped = loop(lines)
         loop_s = time.perf_counter() - started
-        found = table.num_rows if column is None else sum(table.column(column).to_pylist())
-        assert found == looped, (name, found, looped)
-        for rival, rival_s in zip(ratios, (*theirs_s, loop_s), strict=True):
+        found = [
+            t.num_rows if column is None else sum(t.column(column).to_pylist()) for t in tables
+        ]
+        for rival, rival_s, said in zip(
+            ratios, (*theirs_s, loop_s), (*found[1:], looped), strict=True
+        ):
+            if said != found[0]:
+                # Whoever guesses leaves out columns that no line of its sample has.
+                assert rival == GUESSED, (name, rival, found[0], said)
+                continue
             ratios[rival].append(rival_s / ours_s)
             rows.append(
                 Row(f"report {name}", n / ours_s, rival, n / rival_s, rival_s / ours_s, None)
@@ -127,7 +133,8 @@ def look_up_rows(
     }
     for what, (file, value) in names.items():
         query = (_SQL / f"{file}.sql").read_text(encoding="utf-8"), {"name": value}
-        (ours_s, lines_s), _ = compared((segments, by_lines), query)
+        (ours_s, lines_s), (ours, theirs) = compared((segments, by_lines), query)
+        assert ours.num_rows == theirs.num_rows, what
         rows.append(
             Row(what, 1 / ours_s, TYPED, 1 / lines_s, ours_s / lines_s,
                 MOST_OF_LINES, is_cost=True)
