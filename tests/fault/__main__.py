@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"planned: {' '.join(f'{each.at_s:.1f}:{each.kind}' for each in schedule(plan))}")
     folder = Path(tempfile.mkdtemp(prefix=f"fault-{plan.seed}-"))
     logging.basicConfig(filename=folder / "run.log", level=logging.INFO)
-    report = asyncio.run(run(plan, folder))
+    report = asyncio.run(run(plan, folder, lambda text: print(text, file=sys.stderr)))
     print(report)
     if report.anomalies:
         return 1

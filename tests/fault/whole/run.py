@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,8 +92,11 @@ def _counts(counts: Mapping[Any, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items())) or "none"
 
 
-async def run(plan: Plan, folder: Path) -> Report:
-    """Return the report of a run in an empty folder; nothing of it is left running."""
+async def run(plan: Plan, folder: Path, tell: Callable[[str], None] = lambda _: None) -> Report:
+    """Return the report of a run in an empty folder; nothing of it is left running.
+
+    `tell` is told how far it is.
+    """
     if {"disk-archive", "disk-server"} & set(plan.faults):
         disk.require_limits()
     async with AsyncExitStack() as stack:
@@ -113,10 +116,11 @@ async def run(plan: Plan, folder: Path) -> Report:
         watching = asyncio.create_task(watch.until_cancelled())
         try:
             await eventually(lambda: _has_begun(log), timeout_s=60)
-            await world.suffer()
+            await world.suffer(tell)
         finally:
             await end(watching)
         world.calm()
+        tell("at rest, then judged")
         found = [*await _come_to_rest(watch, world), *await _crashes(world)]
         history = await history_of(log, folder)
         found += [*anomalies(history), *await unequal_models(log)]

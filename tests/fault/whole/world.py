@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tests.fault.whole.plan import LINK_FAULTS, Fault, Plan, Role, Strike, sched
 from tests.proxy import FaultyProxy
 from tests.support import RawServer, eventually
 
+TELL_EVERY_S = 30
 ROOM_BYTES = 3000
 """What the server may still write when its disk is filling."""
 FILERS: frozenset[Role] = frozenset({"archiver", "compactor"})
@@ -101,13 +102,19 @@ class World:
 
     # --- faults -----------------------------------------------------------------------------------
 
-    async def suffer(self) -> None:
-        """Return when all faults of the plan have come, and are over."""
+    async def suffer(self, tell: Callable[[str], None]) -> None:
+        """Return when all faults of the plan have come, and are over; tell of it every half a minute."""
         started_s = time.monotonic()
+        tell_at_s = TELL_EVERY_S
         async with asyncio.TaskGroup() as faults:
             for strike in schedule(self.plan):
                 await asyncio.sleep(max(0, started_s + strike.at_s - time.monotonic()))
                 self.counts[strike.kind] += 1
+                if strike.at_s >= tell_at_s:
+                    tell(
+                        f"{strike.at_s:.0f} of {self.plan.seconds:.0f} s, {self.counts.total()} faults"
+                    )
+                    tell_at_s += TELL_EVERY_S
                 faults.create_task(self._strike(strike))
         await asyncio.sleep(max(0, started_s + self.plan.seconds - time.monotonic()))
 
