@@ -30,6 +30,9 @@ _READING = frozenset(
 _MAX_TRIES = 10
 """Of one query: each but the last finds a file that is damaged or gone."""
 
+INTERRUPT_INTERVAL_S = 0.05
+"""Between two attempts to stop a query that was cancelled."""
+
 Parameters = Sequence[Any] | Mapping[str, Any]
 """Values for each `?` in turn, or for each `$name`."""
 
@@ -220,7 +223,9 @@ async def _interruptible(
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        connection.interrupt()
-        await asyncio.wait([running])
+        while not running.done():
+            # Between two statements nothing is there to interrupt, and the next would run to its end.
+            connection.interrupt()
+            await asyncio.wait([running], timeout=INTERRUPT_INTERVAL_S)
         running.exception()  # nobody else will ask
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from analytics import VIEWS, Archiver, DirectoryStorage, Rolling, Warehouse, connect
 from analytics.tail import BULK_ENTRIES
+from analytics.warehouse import _interruptible
 from bench.events import chat_events
 from eventlog import (
     EventLog,
@@ -21,6 +23,7 @@ from eventlog.errors import HistoryGap, QueryFailed
 from eventlog.ids import EntryId
 from tests.querying import rows
 
+ENDLESS = "SELECT sum(a.range * b.range) FROM range(10000000) a, range(100000) b"
 MIDNIGHT_MS = 1_763_596_800_000
 
 
@@ -188,10 +191,33 @@ async def test_a_cancelled_query_stops_and_the_next_one_works(archive: Path) -> 
     async with Warehouse.open(None, archive) as warehouse:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
-                await warehouse.query(
-                    "SELECT sum(a.range * b.range) FROM range(10000000) a, range(100000) b"
-                )
+                await warehouse.query(ENDLESS)
         assert await rows(warehouse, "SELECT 1") == [(1,)]
+
+
+async def test_a_query_cancelled_between_two_statements_stops_as_well() -> None:
+    class Connection:
+        def __init__(self) -> None:
+            self.ours = duckdb.connect()
+            self.was_interrupted = threading.Event()
+
+        def interrupt(self) -> None:
+            self.ours.interrupt()
+            self.was_interrupted.set()
+
+    def work() -> Any:
+        has_begun.set()
+        connection.was_interrupted.wait(10)  # there was nothing to interrupt
+        return connection.ours.sql(ENDLESS).to_arrow_table()
+
+    connection: Any = Connection()
+    has_begun = threading.Event()
+    query = asyncio.create_task(_interruptible(connection, work))
+    await asyncio.to_thread(has_begun.wait, 10)
+    query.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(query, 10)
+    connection.ours.close()
 
 
 async def test_a_query_cannot_see_the_programs_variables(archive: Path) -> None:
