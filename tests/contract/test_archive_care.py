@@ -314,9 +314,9 @@ async def test_a_compactor_that_slept_through_an_erasure_brings_nothing_back(
         sleeper = Compactor(log, storage, grace_s=-1, reached=sleep)
         sleeping = asyncio.create_task(sleeper.run_once())
         await asleep.wait()
-        # As if its process had been stopped: its lease is another's.
+        # As if its process had been stopped for longer than its lease lasts.
         for partition in range(log.partition_count):
-            await log.client.delete(log.keys.lease(partition, "eraser"))
+            await log.client.hset(log.keys.lease(partition, "eraser"), "expires_ms", "0")
         report = await erase(log, chat=CHAT)
         assert report.is_complete
         awake.set()
