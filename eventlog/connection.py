@@ -100,7 +100,9 @@ def _address(client: redis.asyncio.Redis) -> str:
     where = client.get_connection_kwargs()
     if "path" in where:
         return f"unix://{where['path']}"
-    return f"redis://{where.get('host', 'localhost')}:{where.get('port', 6379)}"
+    is_tls = issubclass(client.connection_pool.connection_class, redis.asyncio.SSLConnection)
+    scheme = "rediss" if is_tls else "redis"
+    return f"{scheme}://{where.get('host', 'localhost')}:{where.get('port', 6379)}"
 
 
 def parse_server(info: Mapping[str, Any]) -> ServerInfo:
