@@ -129,7 +129,13 @@ def _run(started: Future[BlockingPortal]) -> None:
             started.set_result(portal)
             await portal.sleep_until_stopped()
 
-    anyio.run(serve)
+    try:
+        anyio.run(serve)
+    except RuntimeError as error:
+        # At the end of a program Python 3.12 starts no thread, with which the loop would wait for its
+        # helpers. They have ended by then: whatever ends the program waits for them before.
+        if "interpreter shutdown" not in str(error):
+            raise
 
 
 class Blocking(Generic[A]):
