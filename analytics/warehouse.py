@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -226,6 +227,7 @@ async def _interruptible(
         while not running.done():
             # Between two statements nothing is there to interrupt, and the next would run to its end.
             connection.interrupt()
-            await asyncio.wait([running], timeout=INTERRUPT_INTERVAL_S)
+            with suppress(asyncio.CancelledError):  # cancelled once more: it ends all the same
+                await asyncio.wait([running], timeout=INTERRUPT_INTERVAL_S)
         running.exception()  # nobody else will ask
         raise

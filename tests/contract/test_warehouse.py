@@ -208,15 +208,21 @@ async def test_a_query_cancelled_between_two_statements_stops_as_well() -> None:
     def work() -> Any:
         has_begun.set()
         connection.was_interrupted.wait(10)  # there was nothing to interrupt
-        return connection.ours.sql(ENDLESS).to_arrow_table()
+        try:
+            return connection.ours.sql(ENDLESS).to_arrow_table()
+        finally:
+            has_ended.set()
 
     connection: Any = Connection()
-    has_begun = threading.Event()
+    has_begun, has_ended = threading.Event(), threading.Event()
     query = asyncio.create_task(_interruptible(connection, work))
     await asyncio.to_thread(has_begun.wait, 10)
     query.cancel()
+    await asyncio.sleep(0)
+    query.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(query, 10)
+    assert has_ended.is_set()
     connection.ours.close()
 
 
