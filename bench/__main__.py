@@ -37,6 +37,7 @@ from bench.about import about
 from bench.peers import contest
 from bench.row import Row
 from bench.table import table
+from eventlog.errors import ImportFailed
 
 
 class Part(NamedTuple):
@@ -91,12 +92,17 @@ def main(arguments: list[str] | None = None) -> None:
     names = options.parts or (FROM_FILE if options.source else PARTS)
     if options.source and not FROM_FILE.keys() >= set(names):
         parser.error(f"--from is for {' and '.join(FROM_FILE)}; the others make their events up.")
+    if options.source and (options.events or options.quick):
+        parser.error("--from takes all events of its file: leave --events and --quick out.")
     rows: list[Row] = []
     circumstances = about()
     for name in names:
         if options.source:
             print(f"measuring {name} with the events of {options.source} …", file=sys.stderr)
-            rows += FROM_FILE[name](options.source)
+            try:
+                rows += FROM_FILE[name](options.source)
+            except ImportFailed as error:
+                parser.error(str(error))
             continue
         part = PARTS[name]
         usual = part.quick_event_count if options.quick else part.event_count

@@ -71,12 +71,21 @@ def test_reports_are_asked_of_a_file_and_agree_with_a_plain_loop(
     assert "reports, geometric mean" in names
 
 
-def test_a_file_is_for_the_parts_that_do_not_make_their_events_up(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["append"], "--from is for archive and query"),
+        (["--events", "10", "query"], "leave --events and --quick out"),
+        (["--quick", "archive"], "leave --events and --quick out"),
+        (["query"], "is no file or folder"),
+    ],
+)
+def test_what_cannot_be_taken_from_a_file_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
 ) -> None:
     with pytest.raises(SystemExit):
-        main(["--from", str(tmp_path / "events.jsonl"), "append"])
-    assert "--from is for archive and query" in capsys.readouterr().err
+        main(["--from", str(tmp_path / "none.jsonl"), *words])
+    assert said in capsys.readouterr().err
 
 
 def test_every_part_has_a_quick_size() -> None:
